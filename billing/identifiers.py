@@ -1,0 +1,32 @@
+"""UUIDv7: identifiers that sort by the time of their making (RFC 9562). Pure."""
+
+import datetime as dt
+import os
+import time
+import uuid
+
+_VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
+_last_ticks = 0
+
+
+def uuid7() -> uuid.UUID:
+    """A new identifier; those of one process ascend strictly, also within a millisecond."""
+    global _last_ticks  # noqa: PLW0603  The order within a process is its whole point.
+    # Milliseconds and, in the 12 bits behind the version, their 4096th parts (RFC 9562 section 6.2).
+    ticks = time.time_ns() * 4096 // 1_000_000
+    _last_ticks = ticks = max(ticks, _last_ticks + 1)
+    milliseconds, fraction = divmod(ticks, 4096)
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    return uuid.UUID(int=(milliseconds << 80) | (fraction << 64) | _VERSION_AND_VARIANT | random)
+
+
+def uuid7_floor(moment: dt.datetime | dt.date) -> uuid.UUID:
+    """The lower bound of all identifiers made at that moment (a date: its first moment in UTC)."""
+    if not isinstance(moment, dt.datetime):
+        moment = dt.datetime.combine(moment, dt.time(), dt.UTC)
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+def uuid7_time(identifier: uuid.UUID) -> dt.datetime:
+    """The moment of making, to the millisecond."""
+    return dt.datetime.fromtimestamp((identifier.int >> 80) / 1000, dt.UTC)
