@@ -34,13 +34,15 @@ API_KEY_BRAND_PREFIX = env_str("API_KEY_BRAND_PREFIX", "sk-")
 
 # --- Database ------------------------------------------------------------------------------------
 DATABASE_URL = env_str("DATABASE_URL")
-DATABASE_POOL_SIZE = env_int("DATABASE_POOL_SIZE", 2, least=1, most=64)
+# Django's threads share a bounded pool of so many connections in each process; 0: one a thread.
+DATABASE_POOL_SIZE = env_int("DATABASE_POOL_SIZE", 2, least=0, most=64)
 
 
 def _database(url: str) -> dict[str, Any]:
     """Django's form of a PostgreSQL URL; query parameters become libpq options."""
     if url and urlsplit(url).scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// URL.")
+    pool = {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 10}
     parts: dict[str, Any] = dict(conninfo_to_dict(url)) if url else {"dbname": "tollgate"}
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -53,8 +55,7 @@ def _database(url: str) -> dict[str, Any]:
             **parts,
             "connect_timeout": 5,
             "application_name": "tollgate",
-            # A bounded pool per process, shared by Django's threads.
-            "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 10},
+            **({"pool": pool} if DATABASE_POOL_SIZE else {}),
         },
         "CONN_HEALTH_CHECKS": True,
     }
