@@ -1,0 +1,52 @@
+"""The one place where usage becomes money, and the only rounding on the way."""
+
+from dataclasses import dataclass
+
+from billing.money import BIGINT_MAX, MAX_DISCOUNT_PPM, PICO_PER_NANO, PPM, InvalidMoney
+from billing.pricing.rates import Rates
+from billing.pricing.usage import BUCKETS, Usage
+
+PICO_PPM_PER_NANO = PICO_PER_NANO * PPM
+
+
+class ChargeTooLarge(ValueError):  # noqa: N818 - the name says what is wrong.
+    """The cost does not fit the ledger's integers; nothing that upstream sells costs so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    official_cost_nano_usd: int
+    charge_nano_usd: int
+
+
+def charge(usage: Usage, rates: Rates, discount_ppm: int) -> Charge:
+    """Price the usage, each amount rounded up once to a whole nano-USD."""
+    if not 0 < discount_ppm <= MAX_DISCOUNT_PPM:
+        raise InvalidMoney("A discount is a fraction to pay, above 0 and at most 100.")
+    cost, size = _cost_pico_usd(usage, rates)
+    # -(-a // b) is a / b rounded up.
+    official = -(-cost // (PICO_PER_NANO * size))
+    charged = -(-cost * discount_ppm // (PICO_PPM_PER_NANO * size))
+    if official > BIGINT_MAX or charged > BIGINT_MAX:
+        raise ChargeTooLarge(f"{official} nano-USD")
+    return Charge(official, charged)
+
+
+def _cost_pico_usd(usage: Usage, rates: Rates) -> tuple[int, int]:
+    """The exact cost as a numerator and a denominator."""
+    size = rates.common_size
+    text = usage.input_tokens + usage.cached_input_tokens + usage.cache_write_tokens
+    if size == 1 and text == usage.prompt_tokens and usage.output_tokens == usage.completion_tokens:
+        # Nearly every call: no other bucket holds anything, so do not look at them.
+        return (
+            usage.input_tokens * rates.input_tokens.pico_usd
+            + usage.cached_input_tokens * rates.cached_input_tokens.pico_usd
+            + usage.cache_write_tokens * rates.cache_write_tokens.pico_usd
+            + usage.output_tokens * rates.output_tokens.pico_usd
+            + rates.call_pico_usd
+        ), 1
+    cost = rates.call_pico_usd * size
+    for bucket in BUCKETS:
+        rate = rates.of(bucket)
+        cost += getattr(usage, bucket) * rate.pico_usd * (size // rate.unit_size)
+    return cost, size
