@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import lcm
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from billing.money import PICO_PER_NANO, InvalidMoney, parse_usd, rate_pico_usd
 from billing.pricing.usage import BUCKETS, INPUT_BUCKETS, MAX_TOKENS, OUTPUT_BUCKETS, Usage
@@ -68,13 +68,15 @@ class Rates:
         return rate
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
+    def from_data(cls, data: object) -> Self:
         """Build from USD per 1M tokens by bucket, as decimal strings.
 
         A rate that is missing falls back to what the tokens would cost as a plainer kind, never to
         nothing: cached to uncached, a cache write to input, audio and image to text. A model
         without an audio rate of its own takes the cached text rate for cached audio, too.
         """
+        if not isinstance(data, Mapping):
+            raise InvalidRates("Rates are an object.")
         unknown = data.keys() - {*BUCKETS, CALL_FEE}
         if unknown:
             raise InvalidRates(f"Unknown rates: {', '.join(sorted(unknown))}.")
@@ -113,11 +115,13 @@ class LongContext:
     tiers: Mapping[str, Rates]
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any] | None) -> Self | None:
+    def from_data(cls, data: object) -> Self | None:
         if data is None:
             return None
-        if data.keys() != {"above_tokens", "tiers"} or type(data["above_tokens"]) is not int:
+        if not isinstance(data, Mapping) or data.keys() != {"above_tokens", "tiers"}:
             raise InvalidRates("long_context needs above_tokens and tiers, and nothing else.")
+        if type(data["above_tokens"]) is not int or data["above_tokens"] < 1:
+            raise InvalidRates("above_tokens is a positive number of tokens.")
         return cls(above_tokens=data["above_tokens"], tiers=tiers_from_data(data["tiers"]))
 
 
@@ -192,8 +196,10 @@ class PriceTerms:
         return None
 
 
-def tiers_from_data(data: Mapping[str, Any]) -> dict[str, Rates]:
+def tiers_from_data(data: object) -> dict[str, Rates]:
     """Build the rates of every tier; one of them is the default."""
+    if not isinstance(data, Mapping):
+        raise InvalidRates("Tiers are an object.")
     tiers = {name: Rates.from_data(rates) for name, rates in data.items()}
     if DEFAULT_TIER not in tiers:
         raise InvalidRates("The default tier is missing.")
