@@ -1,0 +1,143 @@
+"""What is sent to an upstream, what comes back, and the interface of whatever carries them."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import urlsplit
+
+from relay.upstream.errors import BodyTooLarge
+
+VISIBLE_PATH = re.compile(r"[!-~]*")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where requests go. Equal destinations share connections.
+
+    `server_name` is the name that the certificate must prove, if it is not the host;
+    `ca_file` replaces the system's certificate authorities.
+    """
+
+    host: str
+    port: int
+    tls: bool = True
+    server_name: str | None = None
+    ca_file: str | None = None
+
+    @classmethod
+    def from_url(cls, base_url: str, *, ca_file: str | None = None) -> tuple[Self, bytes]:
+        """Return the destination of a base URL and its path without a trailing slash.
+
+        Raises ValueError for anything but a plain http or https URL.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+            raise ValueError("A base URL starts with http:// or https:// and names a host.")
+        if parts.query or parts.fragment or parts.username is not None:
+            raise ValueError("A base URL has no user, query or fragment.")
+        if not VISIBLE_PATH.fullmatch(parts.path):
+            raise ValueError("The path of a base URL is visible ASCII.")
+        # Encoding raises UnicodeError, a ValueError, for what is no name.
+        host = parts.hostname.encode("idna").decode("ascii")
+        port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+        if not port:
+            raise ValueError("A base URL has no port 0.")
+        destination = cls(host=host, port=port, tls=parts.scheme == "https", ca_file=ca_file)
+        return destination, parts.path.rstrip("/").encode("ascii")
+
+    @property
+    def authority(self) -> bytes:
+        """The value of the host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        is_default = self.port == DEFAULT_PORTS["https" if self.tls else "http"]
+        return (host if is_default else f"{host}:{self.port}").encode("ascii")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """How long each part of a call may take.
+
+    Connecting, and waiting for a free connection before it, get `connect_seconds` each. The
+    response head is due `first_byte_seconds` after the request is written, interim responses and
+    trickled header bytes notwithstanding. While the reader keeps up, the body may pause for
+    `idle_seconds`. `total_seconds` counts from the call of `send` to the end of the body.
+    """
+
+    connect_seconds: float = 5.0
+    first_byte_seconds: float = 600.0
+    idle_seconds: float = 300.0
+    total_seconds: float = 1800.0
+
+
+DEFAULT_DEADLINES = Deadlines()
+
+
+@dataclass(slots=True, kw_only=True)
+class UpstreamRequest:
+    """One HTTP request. Framing and connection headers are added by who sends it."""
+
+    destination: Destination
+    method: bytes = b"POST"
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    body: bytes = b""
+    deadlines: Deadlines = field(default=DEFAULT_DEADLINES)
+
+
+class UpstreamResponse(ABC):
+    """A response whose head has arrived. Header names are lower case, the body is raw.
+
+    Whoever got it reads it to the end or closes it. It has one reader at a time.
+    """
+
+    __slots__ = ("headers", "status")
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @abstractmethod
+    async def read(self) -> bytes:
+        """Return all bytes that have arrived, waiting for some; b"" is the clean end."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give up what has not been read. Never waits, and may be called again."""
+
+    async def read_all(self, limit: int) -> bytes:
+        """Return the whole body. Raises BodyTooLarge, and closes, beyond `limit` bytes."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > limit:
+                await self.close()
+                raise BodyTooLarge(f"The body exceeds {limit} bytes.", sent=True)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Upstream(Protocol):
+    """Whatever can carry a request to an upstream."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Return the response as soon as its head has arrived. Raises UpstreamError."""
+        ...
+
+    async def close(self) -> None:
+        """Break what is under way and let every connection go."""
+        ...

@@ -1,0 +1,156 @@
+"""Responses of one connection, from bytes to head and body (no I/O)."""
+
+import re
+
+import httptools
+
+from relay.upstream.errors import ProtocolBroken
+from relay.upstream.limits import Limits
+
+STATUS_SWITCHING_PROTOCOLS = 101
+STATUS_FINAL_MIN = 200
+STATUS_MIN = 100
+STATUS_MAX = 599
+
+KEEP_ALIVE_TIMEOUT = re.compile(rb"\btimeout\s*=\s*(\d{1,6})\b", re.IGNORECASE)
+
+
+class ResponseParser:
+    """Reads one response after another; `begin` before each.
+
+    The parser below it enforces the grammar; this class adds bounds, skips interim responses and
+    knows where a response ends. `status` stays 0 until the final head is complete.
+    """
+
+    __slots__ = (
+        "_fed_bytes",
+        "_interim_responses",
+        "_is_head_request",
+        "_is_interim",
+        "_limits",
+        "_overhead_bytes",
+        "_parser",
+        "_pieces",
+        "complete",
+        "headers",
+        "keep_alive_seconds",
+        "on_body",
+        "reusable",
+        "status",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        self.begin(is_head_request=False)
+        self._parser = httptools.HttpResponseParser(self)
+
+    def begin(self, *, is_head_request: bool) -> None:
+        self._is_head_request = is_head_request
+        self._is_interim = False
+        self._interim_responses = 0
+        self._overhead_bytes = 0
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.reusable = False
+        self.keep_alive_seconds = self._limits.keep_alive_seconds
+
+    def feed(self, data: bytes) -> bytes:
+        """Take received bytes and return the body bytes among them. Raises ProtocolBroken."""
+        self._fed_bytes = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._grammar_broken(error)
+        pieces = self._pieces
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if self._is_head_request:
+                return b""
+            self._overhead_bytes = 0
+            return body
+        if not self.complete:
+            # Heads, interim responses, chunk extensions and trailers: bounded, whatever they are.
+            self._overhead_bytes += self._fed_bytes
+            if self._overhead_bytes > self._limits.head_bytes:
+                raise ProtocolBroken("The response head or trailer is too large.", sent=True)
+        return b""
+
+    def ends_with_stream(self) -> bool:
+        """Whether the end of the connection is the proper end of the body."""
+        return self.status != 0 and not any(
+            name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers
+        )
+
+    def _grammar_broken(self, error: httptools.HttpParserError) -> None:
+        if self.complete:
+            # The response is whole; what follows it only costs us the connection.
+            self.reusable = False
+            return
+        cause = error.__context__
+        if isinstance(cause, ProtocolBroken):
+            raise cause from None
+        raise ProtocolBroken(f"The response is not HTTP/1.1: {error}.", sent=True) from error
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise ProtocolBroken("Bytes follow the response.", sent=True)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:  # Trailers are read and dropped.
+            self.headers.append((name.lower(), value.rstrip()))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if not STATUS_MIN <= status <= STATUS_MAX or status == STATUS_SWITCHING_PROTOCOLS:
+            raise ProtocolBroken(f"The status {status} is not an answer to us.", sent=True)
+        self._check_bounds()
+        if status < STATUS_FINAL_MIN:
+            self._skip_interim()
+            return
+        self.status = status
+        self.reusable = self._parser.should_keep_alive()
+        self._inspect_headers()
+        if self._is_head_request:
+            # The parser below now waits for a body that never comes, so it ends here.
+            self.complete = True
+            self.reusable = False
+
+    def on_message_complete(self) -> None:
+        if self._is_interim:
+            self._is_interim = False
+        else:
+            self.complete = True
+
+    def _check_bounds(self) -> None:
+        if len(self.headers) > self._limits.header_count:
+            raise ProtocolBroken("The response has too many headers.", sent=True)
+        if self._overhead_bytes + self._fed_bytes > self._limits.head_bytes:
+            # The last piece may hold body bytes too, so this once the head is measured exactly.
+            head_bytes = sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if head_bytes > self._limits.head_bytes:
+                raise ProtocolBroken("The response head is too large.", sent=True)
+
+    def _skip_interim(self) -> None:
+        self._is_interim = True
+        self._interim_responses += 1
+        if self._interim_responses > self._limits.interim_responses:
+            raise ProtocolBroken("Too many interim responses.", sent=True)
+        self.headers.clear()
+
+    def _inspect_headers(self) -> None:
+        codings = 0
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                codings += 1
+                # A coding below the chunks would reach the reader undecoded.
+                if value.lower() != b"chunked" or codings > 1:
+                    raise ProtocolBroken(f"Transfer-Encoding {value!r} is refused.", sent=True)
+            elif name == b"keep-alive" and (found := KEEP_ALIVE_TIMEOUT.search(value)):
+                # A second's margin, so that we let go first.
+                granted_seconds = float(found[1]) - 1.0
+                self.keep_alive_seconds = min(self.keep_alive_seconds, granted_seconds)
+                self.reusable = self.reusable and granted_seconds > 0.0

@@ -1,0 +1,115 @@
+"""A response as its reader sees it, filled by a connection."""
+
+import asyncio
+from typing import Protocol
+
+from typing_extensions import override
+
+from relay.upstream.errors import ConnectionBroken, UpstreamError
+from relay.upstream.messages import UpstreamResponse
+
+
+class Source(Protocol):
+    """What fills a response, as far as the response needs to know."""
+
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class EngineResponse(UpstreamResponse):
+    """Holds what has arrived and not been read.
+
+    Its connection leaves it when the body is complete, read or not, and may then serve another
+    call; until then they belong to each other, and closing one breaks the other.
+    """
+
+    __slots__ = ("_error", "_is_complete", "_loop", "_pieces", "_source", "_waiter", "unread_bytes")
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, source: Source) -> None:
+        self.status = 0
+        self.headers = []
+        self.unread_bytes = 0
+        self._loop = loop
+        self._source: Source | None = source
+        self._pieces: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_complete = False
+        self._error: UpstreamError | None = None
+
+    async def head(self) -> None:
+        """Return when the head is here. A cancellation closes the response: nobody has it yet."""
+        try:
+            while not self.status and self._error is None:
+                await self._progress()
+        except BaseException:
+            await self.close()
+            raise
+        if not self.status and self._error is not None:
+            raise self._error
+
+    @override
+    async def read(self) -> bytes:
+        while not self._pieces:
+            # What came before a failure is delivered before the failure.
+            if self._error is not None:
+                raise self._error
+            if self._is_complete:
+                return b""
+            await self._progress()
+        return self._take()
+
+    @override
+    async def read_all(self, limit: int) -> bytes:
+        if self._is_complete and self._error is None and self.unread_bytes <= limit:
+            return self._take()
+        return await super().read_all(limit)
+
+    @override
+    async def close(self) -> None:
+        source = self._source
+        if source is not None:
+            self._source = None
+            source.abort()
+        if self._error is None and (self._pieces or not self._is_complete):
+            self.fail(ConnectionBroken("The response was closed before its end.", sent=True))
+        self._pieces.clear()
+
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+
+    def feed(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self.unread_bytes += len(data)
+
+    def complete(self) -> None:
+        self._is_complete = True
+        self._source = None
+
+    def fail(self, error: UpstreamError) -> None:
+        self._error = error
+        self._source = None
+        self.wake()
+
+    def wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self.unread_bytes = 0
+        if self._source is not None:
+            self._source.resume_reading()
+        return data
+
+    async def _progress(self) -> None:
+        assert self._waiter is None, "A response has one reader at a time."
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
