@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-_PLAIN_DEPTH = 4  # Deeper than this only what a schema requires is made, so that trees end.
+_PLAIN_DEPTH = 2  # Deeper than this only what a schema requires is made, so that trees end.
 _LAST_DEPTH = 12
 _MAX_NODES = 2_000
 _EXAMPLE = re.compile(r"(?:\be\.g\.|\bfor example|\bsuch as)[,:]?\s*([^.;()\n]+)", re.IGNORECASE)
@@ -36,6 +36,8 @@ class _Maker:
 
     def value(self, schema: Any, *, depth: int) -> Any:
         self._nodes_left -= 1
+        if depth >= _LAST_DEPTH or self._nodes_left < -_MAX_NODES:
+            return None
         schema = self._resolved(schema)
         for fixed in ("const", "default"):
             if fixed in schema:
@@ -55,9 +57,6 @@ class _Maker:
 
     def _plain(self, depth: int) -> bool:
         return depth < _PLAIN_DEPTH and self._nodes_left > 0
-
-    def _exhausted(self, depth: int) -> bool:
-        return depth >= _LAST_DEPTH or self._nodes_left < -_MAX_NODES
 
     def _resolved(self, schema: Any) -> dict[str, Any]:
         """The schema without `$ref` and `allOf`; `true`, and what is no schema, is `{}`."""
@@ -91,7 +90,7 @@ class _Maker:
 
     def _object(self, schema: dict[str, Any], *, depth: int) -> dict[str, Any]:
         properties = schema.get("properties")
-        if not isinstance(properties, dict) or self._exhausted(depth):
+        if not isinstance(properties, dict):
             return {}
         required = schema.get("required")
         names = required if isinstance(required, list) else []
@@ -104,8 +103,6 @@ class _Maker:
     def _array(self, schema: dict[str, Any], *, depth: int) -> list[Any]:
         least = _number(schema.get("minItems")) or 0
         length = int(max(least, 1 if self._plain(depth) else 0))
-        if self._exhausted(depth):
-            return []
         length = min(length, max(1, self._nodes_left))
         return [self.value(schema.get("items"), depth=depth + 1) for _ in range(length)]
 

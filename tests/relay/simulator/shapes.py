@@ -1,0 +1,57 @@
+"""Checks that an answer has OpenAI's shape, by the official SDK's models, read strictly."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.model import Model
+from pydantic import BaseModel
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+DOCUMENT_FIELDS = {
+    "id",
+    "object",
+    "created",
+    "model",
+    "service_tier",
+    "system_fingerprint",
+    "choices",
+    "usage",
+}
+CHUNK_FIELDS = DOCUMENT_FIELDS - {"usage"}
+
+
+def document_check(document: dict[str, Any]) -> ChatCompletion:
+    assert set(document) == DOCUMENT_FIELDS
+    for choice in document["choices"]:
+        assert set(choice) == {"index", "message", "logprobs", "finish_reason"}
+        assert {"role", "content", "refusal", "annotations"} <= set(choice["message"])
+    return _read(ChatCompletion, document)
+
+
+def chunk_check(chunk: dict[str, Any], *, shows_usage: bool) -> ChatCompletionChunk:
+    assert set(chunk) == CHUNK_FIELDS | ({"usage"} if shows_usage else set())
+    for choice in chunk["choices"]:
+        assert set(choice) == {"index", "delta", "logprobs", "finish_reason"}
+    return _read(ChatCompletionChunk, chunk)
+
+
+def model_check(model: dict[str, Any]) -> Model:
+    return _read(Model, model)
+
+
+def _read(kind: type[Shape], document: dict[str, Any]) -> Shape:
+    model = kind.model_validate(document, strict=True)
+    assert list(_unknown_fields(model)) == []
+    return model
+
+
+def _unknown_fields(model: BaseModel) -> Iterable[str]:
+    """The fields, at any depth, that the SDK has no name for."""
+    yield from model.model_extra or {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, BaseModel):
+                yield from _unknown_fields(part)
