@@ -360,6 +360,7 @@ def test_a_tier_not_sold_for_long_prompts_gets_the_higher_rates_and_is_reported(
         ("scale", 1000, (4, 20)),
         ("default", 272_001, (8, 30)),
         ("priority", 272_001, (8, 30)),
+        ("flex", 272_001, (8, 30)),
         (None, None, (8, 30)),
     ],
 )
@@ -369,6 +370,24 @@ def test_a_hold_takes_the_dearest_tier_that_may_be_served(
     dearest = TIERED.dearest_rates(requested, prompt_tokens_bound=prompt_tokens_bound)
 
     assert quoted(dearest) == expected
+
+
+def test_a_hold_for_a_prompt_that_may_be_short_takes_the_short_rates_where_they_are_dearer() -> (
+    None
+):
+    cheaper_when_long = PriceTerms(
+        price_id=1,
+        model="gpt",
+        tiers={"default": rates(), "priority": rates(output_tokens="40")},
+        long_context=LongContext(
+            above_tokens=1000,
+            tiers={"default": rates(input_tokens="5"), "priority": rates(input_tokens="6")},
+        ),
+    )
+
+    dearest = cheaper_when_long.dearest_rates("priority", prompt_tokens_bound=1001)
+
+    assert quoted(dearest) == (6, 40)
 
 
 def test_the_dearer_of_two_compares_per_unit_and_keeps_the_fee() -> None:

@@ -241,6 +241,28 @@ def test_what_cannot_be_true_is_refused_with_a_reason(raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ({"audio_tokens": 501, "image_tokens": 500}, "audio_tokens and image_tokens exceed"),
+        ({"cached_tokens": 1001}, "cached_tokens exceed"),
+        (
+            {
+                "cached_tokens": 5,
+                "audio_tokens": 5,
+                "image_tokens": 5,
+                "cached_tokens_details": {"audio_tokens": 3, "image_tokens": 3},
+            },
+            "parts of cached_tokens exceed",
+        ),
+        ({"cached_tokens": "5"}, "cached_tokens are no count"),
+    ],
+)
+def test_the_reason_names_the_count(details: dict[str, Any], reason: str) -> None:
+    with pytest.raises(AbsurdUsage, match=reason):
+        usage_from_openai(reported(prompt_details=details))
+
+
+@pytest.mark.parametrize(
     "counts",
     [
         {"input_tokens": 1},
