@@ -21,7 +21,7 @@ _PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 _MAX_EXPONENT = 30
 
 
-class InvalidMoney(ValueError):  # noqa: N818 - the name says what is wrong.
+class InvalidMoney(ValueError):
     """The text is no amount, fraction or rate that we can hold exactly."""
 
 

@@ -57,7 +57,7 @@ _OPTIONAL = frozenset({"deprecated_on", "long_context", "note", "output_cap_fiel
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
-class InvalidPriceBook(ValueError):  # noqa: N818 - the name says what is wrong.
+class InvalidPriceBook(ValueError):
     """The data breaks a rule; the message names the model and the rule."""
 
 

@@ -9,7 +9,7 @@ from billing.pricing.usage import BUCKETS, Usage
 PICO_PPM_PER_NANO = PICO_PER_NANO * PPM
 
 
-class ChargeTooLarge(ValueError):  # noqa: N818 - the name says what is wrong.
+class ChargeTooLarge(ValueError):
     """The cost does not fit the ledger's integers; nothing that upstream sells costs so much."""
 
 

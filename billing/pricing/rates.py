@@ -18,7 +18,7 @@ _TIER_ALIASES = {"auto": DEFAULT_TIER, "standard": DEFAULT_TIER, "fast": "priori
 OutputCapField = Literal["max_completion_tokens", "max_tokens"]
 
 
-class InvalidRates(ValueError):  # noqa: N818 - the name says what is wrong.
+class InvalidRates(ValueError):
     """The price data is not what we can compute with."""
 
 

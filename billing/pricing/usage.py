@@ -48,7 +48,7 @@ _KNOWN_KEYS: Mapping[tuple[str, ...], frozenset[str]] = {
 }
 
 
-class AbsurdUsage(ValueError):  # noqa: N818 - the name says what is wrong.
+class AbsurdUsage(ValueError):
     """The reported usage cannot be true; `reason` says why. Such a call is billed by estimate."""
 
     def __init__(self, reason: str) -> None:
