@@ -1,0 +1,171 @@
+"""The invariants of money, checked in SQL on the running system. Each finding is a breach.
+
+All checks run in one repeatable-read transaction: they see one moment, however long they take.
+"""
+
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+
+FINDINGS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    invariant: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A query that returns (subject, detail) for each breach, and nothing when all is well."""
+
+    invariant: str
+    query: str
+
+
+CHECKS = (
+    Check(
+        invariant="the legs of a posting sum to zero",
+        query="""
+            SELECT posting::text, sum(amount_nano_usd)::text FROM billing_ledgerentry
+             GROUP BY posting HAVING sum(amount_nano_usd) <> 0""",
+    ),
+    Check(
+        invariant="a wallet's balance is the sum of its entries",
+        query="""
+            SELECT w.organization_id::text, format('balance %%s, entries %%s',
+                   w.balance_nano_usd, coalesce(e.total, 0))
+              FROM billing_wallet w
+              LEFT JOIN (SELECT organization_id, sum(amount_nano_usd) AS total
+                           FROM billing_ledgerentry WHERE account = 'wallet'
+                          GROUP BY organization_id) e USING (organization_id)
+             WHERE w.balance_nano_usd <> coalesce(e.total, 0)""",
+    ),
+    Check(
+        invariant="a wallet's balance is the free parts of its grants less its debt",
+        query="""
+            SELECT w.organization_id::text, format('balance %%s, free %%s, debt %%s',
+                   w.balance_nano_usd, coalesce(g.free, 0), w.debt_nano_usd)
+              FROM billing_wallet w
+              LEFT JOIN (SELECT organization_id, sum(free_nano_usd) AS free
+                           FROM billing_grant GROUP BY organization_id) g USING (organization_id)
+             WHERE w.balance_nano_usd <> coalesce(g.free, 0) - w.debt_nano_usd""",
+    ),
+    Check(
+        invariant="escrow is what open leases were granted",
+        query="""
+            SELECT organization_id::text, format('escrow %%s, leases %%s',
+                   coalesce(e.total, 0), coalesce(l.granted, 0))
+              FROM (SELECT organization_id, sum(amount_nano_usd) AS total FROM billing_ledgerentry
+                     WHERE account = 'escrow' GROUP BY organization_id) e
+              FULL JOIN (SELECT organization_id, sum(granted_nano_usd) AS granted
+                           FROM billing_lease WHERE state = 'open' AND kind = 'wallet'
+                          GROUP BY organization_id) l USING (organization_id)
+             WHERE coalesce(e.total, 0) <> coalesce(l.granted, 0)""",
+    ),
+    Check(
+        invariant="an open lease was granted what its slices hold",
+        query="""
+            SELECT l.id::text, format('granted %%s, slices %%s', l.granted_nano_usd,
+                   coalesce(s.total, 0))
+              FROM billing_lease l
+              LEFT JOIN (SELECT lease_id, sum(amount_nano_usd) AS total
+                           FROM billing_leaseslice GROUP BY lease_id) s ON s.lease_id = l.id
+             WHERE l.kind = 'wallet'
+               AND coalesce(s.total, 0) <> CASE l.state WHEN 'open' THEN l.granted_nano_usd
+                                                        ELSE 0 END""",
+    ),
+    Check(
+        invariant="the leased part of a grant is in the slices of open leases",
+        query="""
+            SELECT g.id::text, format('leased %%s, slices %%s', g.leased_nano_usd,
+                   coalesce(s.total, 0))
+              FROM billing_grant g
+              LEFT JOIN (SELECT grant_id, sum(amount_nano_usd) AS total
+                           FROM billing_leaseslice GROUP BY grant_id) s ON s.grant_id = g.id
+             WHERE g.leased_nano_usd <> coalesce(s.total, 0)""",
+    ),
+    Check(
+        invariant="a lease has spent the sum of its usage records",
+        query="""
+            SELECT coalesce(l.id, u.lease_id)::text, format('spent %%s, records %%s',
+                   coalesce(l.spent_nano_usd, 0), coalesce(u.total, 0))
+              FROM billing_lease l
+              FULL JOIN (SELECT lease_id, sum(charge_nano_usd) AS total
+                           FROM billing_usagerecord GROUP BY lease_id) u ON u.lease_id = l.id
+             WHERE coalesce(l.spent_nano_usd, 0) <> coalesce(u.total, 0)""",
+    ),
+    Check(
+        invariant="revenue is what closed leases spent",
+        query="""
+            SELECT organization_id::text, format('revenue %%s, closed leases %%s',
+                   coalesce(e.total, 0), coalesce(l.spent, 0))
+              FROM (SELECT organization_id, sum(amount_nano_usd) AS total FROM billing_ledgerentry
+                     WHERE account = 'revenue' GROUP BY organization_id) e
+              FULL JOIN (SELECT organization_id, sum(spent_nano_usd) AS spent
+                           FROM billing_lease WHERE state = 'closed' AND kind = 'wallet'
+                          GROUP BY organization_id) l USING (organization_id)
+             WHERE coalesce(e.total, 0) <> coalesce(l.spent, 0)""",
+    ),
+    Check(
+        invariant="a strict wallet owes nothing",
+        query="""
+            SELECT organization_id::text, debt_nano_usd::text FROM billing_wallet
+             WHERE strict AND debt_nano_usd <> 0""",
+    ),
+    Check(
+        invariant="the tokens of a record's buckets add up to its totals",
+        query="""
+            SELECT request_id::text, format('%%s for %%s + %%s', units, prompt_tokens,
+                   completion_tokens)
+              FROM billing_usagerecord,
+                   LATERAL (SELECT coalesce(sum(value::bigint), 0) AS total
+                              FROM jsonb_each_text(units) WHERE key LIKE '%%\\_tokens') b
+             WHERE usage_source <> 'none' AND b.total <> prompt_tokens + completion_tokens""",
+    ),
+    Check(
+        invariant="an ended worker has no open lease",
+        query="""
+            SELECT l.id::text, format('worker %%s is %%s', w.id, w.state)
+              FROM billing_lease l JOIN billing_worker w ON w.id = l.worker_id
+             WHERE l.state = 'open' AND w.state IN ('lost', 'complete')""",
+    ),
+    Check(
+        invariant="no open lease outlives its worker's expiry by more than it must",
+        query="""
+            SELECT l.id::text, format('worker %%s expired at %%s', w.id, w.expires_at)
+              FROM billing_lease l JOIN billing_worker w ON w.id = l.worker_id
+             WHERE l.state = 'open'
+               AND w.expires_at + make_interval(secs => %(retain)s + 60) < clock_timestamp()""",
+    ),
+    Check(
+        invariant="no two prices of a model overlap",
+        query="""
+            SELECT a.model, format('rows %%s and %%s', a.id, b.id)
+              FROM billing_price a JOIN billing_price b
+                ON a.model = b.model AND a.id < b.id
+               AND tstzrange(a.effective_from, a.effective_to)
+                && tstzrange(b.effective_from, b.effective_to)""",
+    ),
+    Check(
+        invariant="no record waits to be set right",
+        query="""
+            SELECT id::text, reason FROM billing_setasiderecord WHERE resolved_at IS NULL""",
+    ),
+)
+
+
+def audit(*, retain_seconds: float) -> list[Finding]:
+    """Run every check; an empty list means that each invariant holds."""
+    findings: list[Finding] = []
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        for check in CHECKS:
+            cursor.execute(check.query, {"retain": retain_seconds})
+            findings += [
+                Finding(invariant=check.invariant, subject=subject, detail=detail)
+                for subject, detail in cursor.fetchmany(FINDINGS_SHOWN)
+            ]
+    return findings

@@ -1,0 +1,33 @@
+"""Exact money at full speed: a lease before a call, a journal behind it (see billing/README.md)."""
+
+from billing.engine.database import Connection, Database, OutcomeUnknown
+from billing.engine.engine import EngineSettings, MoneyEngine
+from billing.engine.holds import (
+    Bounds,
+    EngineUnavailable,
+    Hold,
+    HoldRequest,
+    InsufficientQuota,
+)
+from billing.engine.journal import JournalFailed
+from billing.engine.records import Call, Outcome
+from billing.engine.timing import Timing
+from billing.engine.worker import DeadlinePassed
+
+__all__ = [
+    "Bounds",
+    "Call",
+    "Connection",
+    "Database",
+    "DeadlinePassed",
+    "EngineSettings",
+    "EngineUnavailable",
+    "Hold",
+    "HoldRequest",
+    "InsufficientQuota",
+    "JournalFailed",
+    "MoneyEngine",
+    "Outcome",
+    "OutcomeUnknown",
+    "Timing",
+]

@@ -1,0 +1,284 @@
+"""The money engine of one serving process: what the relay talks to.
+
+It runs the worker's loops, replays the journals of dead siblings, and sweeps. When the database has
+given its worker up, a new incarnation takes over and the old one only drains.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+from billing.engine import transactions
+from billing.engine.database import Database, OutcomeUnknown
+from billing.engine.holds import EngineUnavailable, Hold, HoldRequest
+from billing.engine.journal import JournalFull, lock_file
+from billing.engine.records import Call, Outcome
+from billing.engine.shipper import ShipCounters, Shipper
+from billing.engine.sweeper import sweep
+from billing.engine.timing import Timing, now
+from billing.engine.worker import Worker
+
+RETRY_SECONDS = 0.2
+logger = logging.getLogger("tollgate.engine")
+# Told (topic, version, organization id) of every change that the database notifies.
+Subscriber = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    database_url: str
+    journals: Path  # This node's journals: a local folder, shared by its processes only.
+    node: str
+    timing: Timing
+
+
+class MoneyEngine:
+    def __init__(self, settings: EngineSettings) -> None:
+        self.counters = ShipCounters()
+        self.settings = settings
+        self.leases_database = self._database()
+        self._shipping_database = self._database(listen=True)
+        self._shipper = Shipper(self._shipping_database, self.counters)
+        self._workers: list[Worker] = []  # The last one serves; the others drain.
+        self._owners: dict[Hold, Worker] = {}
+        self._subscribers: list[Subscriber] = []
+        self._reconnected: list[Callable[[], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._listening_since = 0
+        self._problem = "the engine has not started"
+
+    def _database(self, *, listen: bool = False) -> Database:
+        return Database(
+            url=self.settings.database_url,
+            timeout=self.settings.timing.timeout,
+            listen=listen,
+        )
+
+    # --- What the relay uses ---------------------------------------------------------------------
+
+    async def hold_open(self, request: HoldRequest) -> Hold:
+        """Raises InsufficientQuota, EngineUnavailable."""
+        if not self._workers:
+            raise EngineUnavailable(self._problem)
+        worker = self._workers[-1]
+        hold = await worker.hold_open(request)
+        self._owners[hold] = worker
+        return hold
+
+    def call_opened(self, hold: Hold, call: Call) -> None:
+        """The call goes upstream. Raises JournalFailed: then nothing may be sent."""
+        try:
+            self._owners[hold].call_opened(hold, call)
+        except BaseException:
+            self._owners.pop(hold, None)
+            raise
+
+    def call_settle(self, hold: Hold, outcome: Outcome, cost_nano_usd: int) -> int:
+        """The call has ended; returns its charge. Raises DeadlinePassed, JournalFailed."""
+        return self._owners.pop(hold).call_settle(hold, outcome, cost_nano_usd)
+
+    def hold_release(self, hold: Hold) -> None:
+        """Nothing was sent upstream after all."""
+        self._owners.pop(hold).hold_release(hold)
+
+    def subscribe(self, subscriber: Subscriber, *, reconnected: Callable[[], None]) -> None:
+        """Hear of every change; `reconnected` tells that some may have been missed."""
+        self._subscribers.append(subscriber)
+        self._reconnected.append(reconnected)
+
+    def problems(self) -> list[str]:
+        """Why no hold could be opened now; empty when all is well."""
+        if self._stopping.is_set():
+            return ["stopping"]
+        if not self._workers:
+            return [self._problem]
+        worker = self._workers[-1]
+        if worker.retired or now() >= worker.fence:
+            return ["the leases are not renewed: is PostgreSQL reachable?"]
+        return []
+
+    # --- Life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the loops and wait for the first renewal, or for the first failure of one."""
+        loops = (self._renew, self._tidy, self._ship, self._sync, self._scan, self._sweep)
+        self._incarnate()
+        if self._workers:
+            await self._workers[-1].renew()
+        self._tasks = [asyncio.create_task(loop()) for loop in loops]
+
+    async def stop(self, patience_seconds: float) -> None:
+        """Return free money, wait for calls, ship, finish; what is left, a sibling replays."""
+        self._stopping.set()
+        for worker in self._workers:
+            worker.stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                while self._workers:
+                    for worker in self._workers:
+                        worker.tidy()
+                    await self._ship_once()
+                    await self._finish_retired()
+                    await asyncio.sleep(0.02)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self._workers:
+            await worker.book.close()
+            worker.journal.close()
+        await self.leases_database.close()
+        await self._shipping_database.close()
+
+    def _incarnate(self) -> None:
+        settings = self.settings
+        try:
+            worker = Worker(
+                journals=settings.journals,
+                node=settings.node,
+                database=self.leases_database,
+                timing=settings.timing,
+            )
+        except (JournalFull, OSError) as error:
+            self._problem = f"no journal can be made: {error}"
+            return
+        self._workers.append(worker)
+
+    async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Run it for ever, at that pace; a failure is told, and does not end the loop."""
+        while True:
+            try:
+                await action()
+            except OutcomeUnknown as error:
+                logger.warning("The database did not answer: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                logger.critical("A loop of the engine failed.", exc_info=True)
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(seconds)
+
+    async def _renew(self) -> None:
+        await self._every(self.settings.timing.heartbeat, self._renew_once)
+
+    async def _renew_once(self) -> None:
+        if (not self._workers or self._workers[-1].retired) and not self._stopping.is_set():
+            self._incarnate()
+        for worker in self._workers:
+            if not worker.book.fenced:
+                await worker.renew()
+
+    async def _tidy(self) -> None:
+        await self._every(min(1.0, self.settings.timing.heartbeat), self._tidy_once)
+
+    async def _tidy_once(self) -> None:
+        for worker in self._workers:
+            worker.tidy()
+            worker.journal.delete_behind(worker.oldest_needed_offset())
+        if not self._stopping.is_set():
+            await self._finish_retired()
+
+    async def _finish_retired(self) -> None:
+        for worker in [w for w in self._workers if w.retired and w.ready_to_finish()]:
+            finish = partial(transactions.finish, worker_id=worker.id, end=worker.journal.end)
+            if await self._shipping_database.run(finish):
+                self._workers.remove(worker)
+                await worker.book.close()
+                worker.journal.destroy()
+
+    async def _ship(self) -> None:
+        await self._every(0, self._listen_and_ship)
+
+    async def _listen_and_ship(self) -> None:
+        payloads = await self._shipping_database.notifications(within=self.settings.timing.ship)
+        if self._shipping_database.connections != self._listening_since:
+            self._listening_since = self._shipping_database.connections
+            for reconnected in self._reconnected:
+                reconnected()
+        for payload in payloads:
+            self._notified(payload)
+        if not self._stopping.is_set():
+            await self._ship_once()
+
+    def _notified(self, payload: str) -> None:
+        topic, version, organization_id = payload.split(" ")
+        for worker in self._workers:
+            if topic == "recall":
+                worker.book.recall(int(organization_id))
+            elif topic == "wallet":
+                worker.book.wallet_changed(int(organization_id))
+        for subscriber in self._subscribers:
+            subscriber(topic, int(version), int(organization_id))
+
+    async def _ship_once(self) -> None:
+        for worker in self._workers:
+            while worker.shipped < worker.journal.end:
+                worker.shipped = await self._shipper.ship_from(
+                    directory=worker.journal.directory, worker_id=worker.id, start=worker.shipped
+                )
+
+    async def _sync(self) -> None:
+        await self._every(self.settings.timing.sync, self._sync_once)
+
+    async def _sync_once(self) -> None:
+        for worker in self._workers:
+            try:
+                await asyncio.to_thread(worker.journal.start_sync())
+            except OSError:
+                worker.journal.distrust()
+                raise
+
+    async def _scan(self) -> None:
+        await self._every(self.settings.timing.scan, self.replay_dead_siblings)
+
+    async def replay_dead_siblings(self) -> None:
+        """Take over the journals of this node whose owners are dead: their locks are free."""
+        own = {str(worker.id) for worker in self._workers}
+        for directory in sorted(self.settings.journals.iterdir()):
+            if directory.name in own or not directory.is_dir():
+                continue
+            if directory.name.startswith("."):
+                _remove_unborn(directory)
+            else:
+                await self._replay(directory)
+
+    async def _replay(self, directory: Path) -> None:
+        try:
+            lock = lock_file(directory / "lock")
+        except FileNotFoundError:
+            return  # Its owner has just finished it.
+        if lock is None:
+            return
+        try:
+            logger.warning(
+                "Replaying the journal of a dead worker.",
+                extra={"fields": {"worker": directory.name, "by": os.getpid()}},
+            )
+            await self._shipper.replay(directory, UUID(directory.name))
+            shutil.rmtree(directory)
+        finally:
+            os.close(lock)
+
+    async def _sweep(self) -> None:
+        await self._every(self.settings.timing.sweep, self._sweep_once)
+
+    async def _sweep_once(self) -> None:
+        # Who has just come back itself gives everybody else time to come back, too.
+        grace = self.settings.timing.grace
+        since = asyncio.get_running_loop().time() - self._shipping_database.connected_at
+        if since > grace and await sweep(self._shipping_database, self.settings.timing):
+            logger.critical("A worker was declared lost; its unspent money went back.")
+
+
+def _remove_unborn(directory: Path) -> None:
+    """A journal whose maker died before it got its name: nothing was ever written to it."""
+    lock = lock_file(directory / "lock")
+    if lock is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)

@@ -1,0 +1,112 @@
+"""What a worker keeps in memory: its leases, and the holds that calls opened on them. Pure."""
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum
+from uuid import UUID
+
+from billing.engine.records import Call
+
+
+class InsufficientQuota(Exception):
+    """The wallet cannot pay this call, by a definite answer of the database."""
+
+
+class EngineUnavailable(Exception):
+    """No hold can be opened now, for a reason that is ours: the call may be tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much a call would like to set aside, and with how little it can still be served."""
+
+    minimum_nano_usd: int
+    wanted_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRequest:
+    organization_id: int
+    # Which of the two counts is the organization's policy, which the engine knows.
+    strict: Bounds
+    standard: Bounds
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """What a worker knows of one of its leases. Amounts in nano-USD, times on its own clock."""
+
+    id: UUID
+    organization_id: int
+    version: int = 0
+    granted: int = 0
+    spent: int = 0
+    held: int = 0
+    usable_until: float = float("inf")
+    used_at: float = 0.0
+    last_end: int = 0  # The journal's offset behind the last record that spent of it.
+    busy: bool = False  # An operation on it is in flight; there is never more than one.
+    draining: bool = False  # It takes no new holds and gives back what they leave.
+    recalled: bool = False  # Somebody ran short while it was busy.
+
+    @property
+    def free(self) -> int:
+        return self.granted - self.spent - self.held
+
+
+class HoldState(Enum):
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Hold:
+    """Money of a lease that one call may spend; it ends exactly once, settled or released."""
+
+    lease: Lease
+    amount_nano_usd: int
+    strict: bool
+    deadline: float
+    state: HoldState = HoldState.OPEN
+    # Set when its `opened` record is in the journal; from then on it must be settled.
+    call: Call | None = None
+    opened_offset: int = -1
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Waiter:
+    """A call that waits for its hold."""
+
+    request: HoldRequest
+    asked_at: float
+    granted: "asyncio.Future[Hold]"
+    # A lease operation was answered since it asked: less than wanted is now acceptable.
+    answered: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """What a worker knows of one organization."""
+
+    organization_id: int
+    strict: bool = True  # Until the database says otherwise: the safe assumption.
+    lease: Lease | None = None
+    waiting: list[Waiter] = field(default_factory=list)
+    # While this lasts, the wallet is known to hold nothing more: no statement is worth it.
+    dry_until: float = 0.0
+    # A refusal is remembered: calls that need as much or more are refused at once.
+    refused_until: float = 0.0
+    refused_minimum: int = 0
+    # The next extension's size, in calls; it doubles while extensions follow each other closely.
+    headroom: int = 4
+    grown_at: float = 0.0
+
+    def bounds(self, request: HoldRequest) -> Bounds:
+        return request.strict if self.strict else request.standard
+
+    def forget_refusal(self) -> None:
+        self.dry_until = self.refused_until = 0.0
+
+    def refuses(self, minimum: int, now: float) -> bool:
+        return now < self.refused_until and minimum >= self.refused_minimum

@@ -1,0 +1,362 @@
+"""One worker's leases, and the calls that wait for money: when to ask for more, when to give back.
+
+The rules are the lease protocol's; the comments name the errors that a line keeps out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+from billing.engine import transactions
+from billing.engine.database import Connection, Database, OutcomeUnknown
+from billing.engine.holds import (
+    Account,
+    EngineUnavailable,
+    Hold,
+    HoldRequest,
+    InsufficientQuota,
+    Lease,
+    Waiter,
+)
+from billing.engine.journal import Journal, JournalFull
+from billing.engine.timing import DRIFT, Timing, now
+from billing.engine.transactions import GrowAnswer, LeaseView, Want
+from billing.identifiers import uuid7
+
+T = TypeVar("T")
+MAX_HEADROOM = 4096
+RETRY_SECONDS = 0.05
+logger = logging.getLogger("tollgate.engine")
+
+
+class LeaseBook:
+    def __init__(
+        self,
+        *,
+        worker_id: UUID,
+        journal: Journal,
+        database: Database,
+        timing: Timing,
+        check_open: Callable[[], None],
+    ) -> None:
+        self.accounts: dict[int, Account] = {}
+        self.leases: dict[UUID, Lease] = {}
+        self.fenced = False  # The database has given this worker up, for ever.
+        self.refusals = 0
+        self._worker_id = worker_id
+        self._journal = journal
+        self._database = database
+        self._timing = timing
+        self._check_open = check_open
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- Opening holds ---------------------------------------------------------------------------
+
+    async def hold_open(self, request: HoldRequest) -> Hold:
+        """Raises InsufficientQuota, EngineUnavailable."""
+        account = self.accounts.get(request.organization_id)
+        if account is None:
+            account = Account(organization_id=request.organization_id)
+            self.accounts[request.organization_id] = account
+        self._check_open()
+        hold = self._hold_now(account, request, answered=False)
+        if hold is not None:
+            return hold
+        if account.refuses(account.bounds(request).minimum_nano_usd, now()):
+            self.refusals += 1
+            raise InsufficientQuota
+        waiter = Waiter(
+            request=request, asked_at=now(), granted=asyncio.get_running_loop().create_future()
+        )
+        account.waiting.append(waiter)
+        self._pump(account)
+        return await self._wait(account, waiter)
+
+    async def _wait(self, account: Account, waiter: Waiter) -> Hold:
+        """Wait for the hold; whoever is cancelled or late just when it comes does not leak it."""
+        granted = waiter.granted
+        try:
+            async with asyncio.timeout(self._timing.timeout):
+                return await granted
+        except TimeoutError:
+            if granted.done() and not granted.cancelled():
+                return granted.result()
+            raise EngineUnavailable("no answer from the database about the wallet") from None
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                hold = granted.result()
+                hold.lease.held -= hold.amount_nano_usd
+                self._journal.release()
+            raise
+        finally:
+            if waiter in account.waiting:
+                account.waiting.remove(waiter)
+
+    def _hold_now(self, account: Account, request: HoldRequest, *, answered: bool) -> Hold | None:
+        lease, at = account.lease, now()
+        if lease is None:
+            return None
+        if at >= lease.usable_until:
+            self._drain(lease)
+            return None
+        bounds, free = account.bounds(request), lease.free
+        if free >= bounds.wanted_nano_usd:
+            amount = bounds.wanted_nano_usd
+        elif free >= bounds.minimum_nano_usd and (answered or at < account.dry_until):
+            amount = free
+        else:
+            return None
+        try:
+            self._journal.reserve()
+        except JournalFull as error:
+            raise EngineUnavailable(f"the journal is full: {error}") from error
+        # After this point the hold must succeed.
+        lease.held += amount
+        lease.used_at = at
+        return Hold(
+            lease=lease,
+            amount_nano_usd=amount,
+            strict=account.strict,
+            deadline=at + self._timing.max_call,
+        )
+
+    def released(self, lease: Lease) -> None:
+        """A hold on the lease has ended: somebody may be waiting for its money."""
+        account = self.accounts.get(lease.organization_id)
+        if account is not None and account.waiting:
+            self._pump(account)
+
+    def _pump(self, account: Account, *, may_grow: bool = True) -> None:
+        """Open the waiting holds that fit, smallest first; one extension for all the others."""
+        account.waiting.sort(key=lambda w: account.bounds(w.request).minimum_nano_usd)
+        for waiter in list(account.waiting):
+            if not waiter.granted.done():
+                try:
+                    self._check_open()
+                    hold = self._hold_now(account, waiter.request, answered=waiter.answered)
+                except EngineUnavailable as error:
+                    waiter.granted.set_exception(error)
+                else:
+                    if hold is None:
+                        continue
+                    waiter.granted.set_result(hold)
+            account.waiting.remove(waiter)
+        if not (account.waiting and may_grow):
+            return
+        lease = account.lease
+        if lease is None:
+            lease = Lease(id=uuid7(), organization_id=account.organization_id, used_at=now())
+            account.lease = self.leases[lease.id] = lease
+        if not lease.busy:
+            lease.busy = True
+            self._spawn(self._grow(account, lease))
+
+    # --- Operations on leases: one in flight for each --------------------------------------------
+
+    async def _grow(self, account: Account, lease: Lease) -> None:
+        waiters = list(account.waiting)
+        if not waiters:
+            lease.busy = False
+            return
+        want, granted_before = self._want(account, lease, waiters), lease.granted
+        answer, sent_at = await self._operate(
+            lease, partial(transactions.grow, want=want, timing=self._timing)
+        )
+        if answer is None:
+            self.fenced = True
+            lease.busy = False
+            self._pump(account, may_grow=False)
+            return
+        for waiter in waiters:
+            waiter.answered = True
+        self._adopt(lease, answer.view, sent_at)
+        if answer.short:
+            self._refuse(account, lease, waiters, answer)
+        elif lease.granted - granted_before < want.desired_nano_usd:
+            account.dry_until = now() + self._timing.refusal_memory
+        self._after_operation(account, lease, short=answer.short)
+
+    def _want(self, account: Account, lease: Lease, waiters: list[Waiter]) -> Want:
+        bounds = [account.bounds(waiter.request) for waiter in waiters]
+        smallest = min(bounds, key=lambda b: b.minimum_nano_usd)
+        at = now()
+        close = at - account.grown_at < self._timing.heartbeat
+        account.headroom = min(account.headroom * 2, MAX_HEADROOM) if close else 4
+        account.grown_at = at
+        total = sum(b.wanted_nano_usd for b in bounds)
+        total += account.headroom * max(b.wanted_nano_usd for b in bounds)
+        return Want(
+            worker_id=self._worker_id,
+            organization_id=account.organization_id,
+            lease_id=lease.id,
+            version=lease.version,
+            minimum_nano_usd=smallest.minimum_nano_usd - lease.free,
+            desired_nano_usd=smallest.wanted_nano_usd - lease.free,
+            wanted_nano_usd=total - lease.free,
+        )
+
+    def _refuse(
+        self, account: Account, lease: Lease, asked: list[Waiter], answer: GrowAnswer
+    ) -> None:
+        """The wallet is short. Refuse who waited long enough for recalls, or would in vain."""
+        at = now()
+        minimum = min(account.bounds(waiter.request).minimum_nano_usd for waiter in asked)
+        # Other workers may return money, and calls of our own may leave some of their holds.
+        hopeless = answer.reachable_nano_usd + lease.granted - lease.spent < minimum
+        for waiter in list(account.waiting):
+            waited = at - waiter.asked_at >= self._timing.recall_wait
+            needs = account.bounds(waiter.request).minimum_nano_usd
+            if needs >= minimum and (waited or hopeless):
+                account.waiting.remove(waiter)
+                self.refusals += 1
+                if not waiter.granted.done():
+                    waiter.granted.set_exception(InsufficientQuota())
+        if hopeless:
+            account.refused_until = at + self._timing.refusal_memory
+            account.refused_minimum = minimum
+
+    async def _operate(
+        self, lease: Lease, transaction: Callable[[Connection], Awaitable[T]]
+    ) -> tuple[T, float]:
+        """Repeat one operation until its outcome is known: its version makes copies harmless."""
+        while True:
+            sent_at = now()
+            try:
+                return await self._database.run(transaction), sent_at
+            except OutcomeUnknown:
+                await asyncio.sleep(2 * RETRY_SECONDS)
+            except Exception:
+                # A definite refusal means that nothing was applied, and that a rule is broken: the
+                # lease serves no more calls, and the task's end tells the operator why.
+                lease.busy = False
+                self._drain(lease)
+                raise
+
+    def _adopt(self, lease: Lease, view: LeaseView | None, sent_at: float) -> None:
+        if view is None:
+            return
+        lease.granted, lease.version = view.granted_nano_usd, view.version
+        lease.usable_until = sent_at + view.usable_for * (1 - 3 * DRIFT)
+        account = self.accounts.get(lease.organization_id)
+        if account is not None:
+            account.strict = view.strict
+        if view.state != "open":
+            self._drain(lease)
+            self.leases.pop(lease.id, None)
+
+    def _after_operation(self, account: Account | None, lease: Lease, *, short: bool) -> None:
+        lease.busy = False
+        recalled, lease.recalled = lease.recalled, False
+        if account is not None:
+            self._pump(account, may_grow=not recalled and not short)
+        if recalled:  # Before asking for more: else a useless part is kept that another needs.
+            self.give(lease)
+        if account is not None and account.waiting:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._pump, account)
+
+    def give(self, lease: Lease) -> None:
+        """Return the free part to the wallet."""
+        if lease.busy:
+            lease.recalled = True
+            return
+        amount = lease.free
+        if amount > 0 and lease.version:
+            # Subtracted before it is sent, so that no hold takes it meanwhile, and never added
+            # back on an unknown outcome: the repetition's answer says what is.
+            lease.granted -= amount
+            lease.busy = True
+            self._spawn(self._give(lease, amount))
+
+    async def _give(self, lease: Lease, amount: int | None) -> None:
+        transaction = partial(
+            transactions.give,
+            organization_id=lease.organization_id,
+            lease_id=lease.id,
+            version=lease.version,
+            amount_nano_usd=amount,
+        )
+        view, sent_at = await self._operate(lease, transaction)
+        self._adopt(lease, view, sent_at)
+        self._after_operation(self.accounts.get(lease.organization_id), lease, short=False)
+
+    def recall(self, organization_id: int) -> None:
+        """Some worker runs short of this organization's money."""
+        for lease in [x for x in self.leases.values() if x.organization_id == organization_id]:
+            self.give(lease)
+
+    def wallet_changed(self, organization_id: int) -> None:
+        """New money, or returned money: what was refused may be payable now."""
+        account = self.accounts.get(organization_id)
+        if account is not None:
+            account.forget_refusal()
+            self._pump(account)
+
+    def notice(self, view: LeaseView, sent_at: float) -> None:
+        """Adopt what a late copy of an operation that was refused opened or extended after all."""
+        account = self.accounts.setdefault(
+            view.organization_id, Account(organization_id=view.organization_id)
+        )
+        account.strict = view.strict
+        lease = self.leases.get(view.lease_id)
+        if lease is None:
+            lease = Lease(
+                id=view.lease_id,
+                organization_id=view.organization_id,
+                spent=view.spent_nano_usd,
+                draining=True,
+            )
+            self.leases[lease.id] = lease
+        if view.version > lease.version and not lease.busy:
+            self._adopt(lease, view, sent_at)
+
+    # --- Giving up leases ------------------------------------------------------------------------
+
+    def _drain(self, lease: Lease) -> None:
+        lease.draining = True
+        account = self.accounts.get(lease.organization_id)
+        if account is not None and account.lease is lease:
+            account.lease = None
+
+    def tidy(self, *, leaving: bool, shipped: int) -> None:
+        """Return what idles, retire what has ended, close what is drained and shipped."""
+        at = now()
+        for lease in list(self.leases.values()):
+            idle = at - lease.used_at > self._timing.idle and not lease.held
+            if leaving or idle or at >= lease.usable_until:
+                self._drain(lease)
+            if not lease.draining or lease.busy:
+                continue
+            if not lease.version:
+                del self.leases[lease.id]  # It never came to be; a late copy would be noticed.
+            elif lease.held or shipped < lease.last_end:
+                self.give(lease)
+            else:
+                lease.busy = True
+                self._spawn(self._give(lease, None))
+        used = {lease.organization_id for lease in self.leases.values()}
+        for account in list(self.accounts.values()):
+            if account.organization_id not in used and not account.waiting:
+                del self.accounts[account.organization_id]
+
+    def busy(self) -> bool:
+        return any(lease.busy for lease in self.leases.values())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Every task is registered, and cancelled at the end if it has not ended by itself."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("A lease operation was refused by the database.", exc_info=error)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

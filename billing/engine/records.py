@@ -1,0 +1,120 @@
+"""What the journal holds: a call that was opened, and how it was settled. Pure.
+
+Each record says everything that its usage record needs, so that whoever replays it needs nothing
+else. On disk it is a length, a checksum and the MessagePack of the structure.
+"""
+
+import struct
+import zlib
+from uuid import UUID
+
+import msgspec
+
+HEADER = struct.Struct("<II")
+# A hold reserves this much room in the journal: for its opened and its settled record.
+MAX_RECORD_BYTES = 2048
+RESERVED_BYTES = 2 * MAX_RECORD_BYTES
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """Who calls what, and what was agreed before anything went upstream."""
+
+    request_id: UUID
+    organization_id: int
+    project_id: int
+    api_key_id: int
+    api_key_prefix: str
+    endpoint: str
+    model: str
+    upstream_model: str
+    channel: str
+    stream: bool
+    price_id: int
+    discount_ppm: int
+    retry_count: int
+    opened_at: float  # Unix time: for people. Deadlines run on the engine's own clock.
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", kw_only=True, gc=False):
+    """Written before the first byte goes upstream."""
+
+    call: Call
+    lease_id: UUID
+    hold_nano_usd: int
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """How a call ended and what it used, as the relay measured it."""
+
+    status: int
+    outcome: str
+    usage_source: str = "none"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    units: dict[str, int] = {}
+    service_tier: str = ""
+    official_cost_nano_usd: int = 0
+    upstream_cost_nano_usd: int = 0
+    upstream_request_id: str = ""
+    first_byte_ms: int | None = None
+    duration_ms: int = 0
+    flags: tuple[str, ...] = ()
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s", kw_only=True):
+    """Written before the last byte of the reply. The charge is final."""
+
+    call: Call
+    lease_id: UUID
+    hold_nano_usd: int
+    charge_nano_usd: int
+    outcome: Outcome
+    settled_at: float
+
+
+Record = Opened | Settled
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+class RecordTooLarge(Exception):
+    """The record does not fit into the room that its hold reserved."""
+
+
+class BadRecord(Exception):
+    """The bytes are no whole record: a torn tail, or damage."""
+
+
+def frame(record: Record) -> bytes:
+    """The record as it stands in the journal.
+
+    Raises RecordTooLarge.
+    """
+    payload = _encoder.encode(record)
+    if len(payload) + HEADER.size > MAX_RECORD_BYTES:
+        raise RecordTooLarge(f"{len(payload)} bytes")
+    return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def unframe(data: bytes | memoryview, position: int) -> tuple[Record, int] | None:
+    """The record at the position and the position behind it; None where nothing was written.
+
+    Raises BadRecord.
+    """
+    if position + HEADER.size > len(data):
+        return None
+    length, checksum = HEADER.unpack_from(data, position)
+    if length == 0:
+        return None
+    start, end = position + HEADER.size, position + HEADER.size + length
+    if length > MAX_RECORD_BYTES or end > len(data):
+        raise BadRecord(f"a length of {length} at {position}")
+    payload = data[start:end]
+    if zlib.crc32(payload) != checksum:
+        raise BadRecord(f"a wrong checksum at {position}")
+    try:
+        return _decoder.decode(payload), end
+    except msgspec.DecodeError as error:
+        raise BadRecord(f"an unreadable record at {position}: {error}") from error

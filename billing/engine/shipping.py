@@ -1,0 +1,303 @@
+"""Shipping: journal records become usage records and spent money, together with the offset.
+
+The offset commits with the records, so whoever ships after any crash, or after a lost answer, goes
+on exactly where the database stands.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg.types.json import Jsonb
+
+from billing.engine import money_moves
+from billing.engine.database import Connection
+from billing.engine.records import Opened, Outcome, Settled
+
+COLUMNS = (
+    ("request_id", "uuid"),
+    ("worker_id", "uuid"),
+    ("journal_offset", "int8"),
+    ("organization_id", "int8"),
+    ("project_id", "int8"),
+    ("api_key_id", "int8"),
+    ("api_key_prefix", "varchar"),
+    ("endpoint", "varchar"),
+    ("model", "varchar"),
+    ("upstream_model", "varchar"),
+    ("channel", "varchar"),
+    ("stream", "bool"),
+    ("price_id", "int8"),
+    ("discount_ppm", "int8"),
+    ("retry_count", "int2"),
+    ("created_at", "timestamptz"),
+    ("lease_id", "uuid"),
+    ("hold_nano_usd", "int8"),
+    ("charge_nano_usd", "int8"),
+    ("settled_at", "timestamptz"),
+    ("status", "int2"),
+    ("outcome", "varchar"),
+    ("usage_source", "varchar"),
+    ("prompt_tokens", "int4"),
+    ("cached_tokens", "int4"),
+    ("completion_tokens", "int4"),
+    ("reasoning_tokens", "int4"),
+    ("units", "jsonb"),
+    ("service_tier", "varchar"),
+    ("official_cost_nano_usd", "int8"),
+    ("upstream_cost_nano_usd", "int8"),
+    ("upstream_request_id", "varchar"),
+    ("first_byte_ms", "int4"),
+    ("duration_ms", "int4"),
+    ("flags", "varchar[]"),
+    ("limit_lease_ids", "uuid[]"),
+)
+_COPY = (
+    f"COPY billing_usagerecord ({', '.join(name for name, _ in COLUMNS)})"
+    " FROM STDIN (FORMAT BINARY)"
+)
+_TYPES = [kind for _, kind in COLUMNS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Settled records between two offsets of one worker's journal, each with its own offset."""
+
+    worker_id: UUID
+    start: int
+    end: int
+    records: Sequence[tuple[int, Settled]]
+
+
+class WalletsToLock(Exception):
+    """A lease needs its wallet, which is locked before leases: try again with these locked."""
+
+    def __init__(self, organizations: set[int]) -> None:
+        super().__init__(f"organizations {sorted(organizations)}")
+        self.organizations = organizations
+
+
+class LateSettlementUnexplained(Exception):
+    """A call settled on a closed lease though its worker was never declared lost."""
+
+
+def lost(opened: Opened, *, at: float) -> Settled:
+    """The record of a call whose worker died before it settled: free of charge, not forgotten."""
+    duration = max(0, int((at - opened.call.opened_at) * 1000))
+    return Settled(
+        call=opened.call,
+        lease_id=opened.lease_id,
+        hold_nano_usd=opened.hold_nano_usd,
+        charge_nano_usd=0,
+        outcome=Outcome(status=0, outcome="lost", duration_ms=min(duration, 2**31 - 1)),
+        settled_at=at,
+    )
+
+
+async def shipped_offset(connection: Connection, worker_id: UUID) -> int | None:
+    """Where the database stands; None: it never heard of this worker."""
+    cursor = await connection.execute(
+        "SELECT shipped_offset FROM billing_worker WHERE id = %s", [worker_id]
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def ship(connection: Connection, batch: Batch, wallets: set[int]) -> int:
+    """Insert the records, add to the leases' spent, move the offset: all or nothing.
+
+    Returns the stored offset: it differs from the batch's end where somebody else shipped first.
+    Raises WalletsToLock, LateSettlementUnexplained.
+    """
+    moved = await connection.execute(
+        "UPDATE billing_worker SET shipped_offset = %s WHERE id = %s AND shipped_offset = %s"
+        " RETURNING was_lost",
+        [batch.end, batch.worker_id, batch.start],
+    )
+    row = await moved.fetchone()
+    if row is None:
+        offset = await shipped_offset(connection, batch.worker_id)
+        assert offset is not None, f"worker {batch.worker_id} ships but has no row"
+        return offset
+    await records_insert(connection, batch.worker_id, batch.records)
+    await _spend(connection, batch, wallets, was_lost=row[0])
+    return batch.end
+
+
+async def records_insert(
+    connection: Connection, worker_id: UUID, records: Sequence[tuple[int, Settled]]
+) -> None:
+    if not records:
+        return
+    async with connection.cursor().copy(_COPY) as copy:
+        copy.set_types(_TYPES)
+        for offset, record in records:
+            await copy.write_row(_row(worker_id, offset, record))
+
+
+def _row(worker_id: UUID, offset: int, record: Settled) -> tuple[object, ...]:
+    call, outcome = record.call, record.outcome
+    return (
+        call.request_id,
+        worker_id,
+        offset,
+        call.organization_id,
+        call.project_id,
+        call.api_key_id,
+        call.api_key_prefix,
+        call.endpoint,
+        call.model,
+        call.upstream_model,
+        call.channel,
+        call.stream,
+        call.price_id,
+        call.discount_ppm,
+        call.retry_count,
+        dt.datetime.fromtimestamp(call.opened_at, dt.UTC),
+        record.lease_id,
+        record.hold_nano_usd,
+        record.charge_nano_usd,
+        dt.datetime.fromtimestamp(record.settled_at, dt.UTC),
+        outcome.status,
+        outcome.outcome,
+        outcome.usage_source,
+        outcome.prompt_tokens,
+        outcome.cached_tokens,
+        outcome.completion_tokens,
+        outcome.reasoning_tokens,
+        Jsonb(outcome.units),
+        outcome.service_tier,
+        outcome.official_cost_nano_usd,
+        outcome.upstream_cost_nano_usd,
+        outcome.upstream_request_id,
+        outcome.first_byte_ms,
+        outcome.duration_ms,
+        list(outcome.flags),
+        [],
+    )
+
+
+async def _spend(
+    connection: Connection, batch: Batch, wallets: set[int], *, was_lost: bool
+) -> None:
+    charges = _charges(batch)
+    if not charges:
+        return
+    for organization_id in sorted(wallets):
+        await money_moves.wallet_lock(connection, organization_id)
+    lease_ids = sorted(charges)
+    cursor = await connection.execute(
+        "SELECT id, organization_id, state, granted_nano_usd - spent_nano_usd FROM billing_lease"
+        " WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
+        [lease_ids],
+    )
+    leases = await cursor.fetchall()
+    assert len(leases) == len(lease_ids), "a record names a lease that the database does not know"
+    # Leases that cannot take their charge as they are need their wallet, which is locked before
+    # leases. Who finds out too late starts again.
+    exceeded = [row for row in leases if row[2] == "open" and row[3] < charges[row[0]]]
+    closed = [row for row in leases if row[2] != "open"]
+    missing = {row[1] for row in exceeded + closed} - wallets
+    if missing:
+        raise WalletsToLock(wallets | missing)
+    for lease_id, organization_id, _, room in exceeded:
+        await _exceed(connection, organization_id, lease_id, charges[lease_id] - room)
+    await connection.execute(
+        "UPDATE billing_lease SET spent_nano_usd = spent_nano_usd + charge.amount,"
+        " granted_nano_usd = granted_nano_usd"
+        "  + CASE WHEN state = 'closed' THEN charge.amount ELSE 0 END"
+        " FROM unnest(%s::uuid[], %s::bigint[]) AS charge(id, amount)"
+        " WHERE billing_lease.id = charge.id",
+        [lease_ids, [charges[lease_id] for lease_id in lease_ids]],
+    )
+    if closed and not was_lost:
+        raise LateSettlementUnexplained(f"leases {closed} of worker {batch.worker_id}")
+    for lease_id, organization_id, _, _ in closed:
+        await _settle_late(connection, organization_id, lease_id, charges[lease_id])
+
+
+def _charges(batch: Batch) -> dict[UUID, int]:
+    """What the batch spends of each lease."""
+    charges: dict[UUID, int] = {}
+    for _, record in batch.records:
+        if record.charge_nano_usd:
+            charges[record.lease_id] = charges.get(record.lease_id, 0) + record.charge_nano_usd
+    return charges
+
+
+async def _exceed(
+    connection: Connection, organization_id: int, lease_id: UUID, excess: int
+) -> None:
+    """A call cost more than its lease had: standard holds only, where the wallet may owe."""
+    strict, _, _ = await money_moves.wallet_lock(connection, organization_id)
+    assert not strict, f"strict organization {organization_id} spent {excess} beyond its lease"
+    await money_moves.grants_expire(connection, organization_id)
+    slices = await money_moves.debit(connection, organization_id, excess, may_owe=True)
+    await money_moves.slices_append(connection, lease_id, slices)
+    await money_moves.post(
+        connection,
+        organization_id,
+        "lease_exceeded",
+        lease_id=lease_id,
+        wallet=-excess,
+        escrow=excess,
+    )
+    await connection.execute(
+        "UPDATE billing_lease SET granted_nano_usd = granted_nano_usd + %s WHERE id = %s",
+        [excess, lease_id],
+    )
+
+
+async def _settle_late(
+    connection: Connection, organization_id: int, lease_id: UUID, charge: int
+) -> None:
+    """The worker was lost and came back: the wallet pays what it has, the rest is our loss."""
+    await money_moves.grants_expire(connection, organization_id)
+    _, balance, _ = await money_moves.wallet_lock(connection, organization_id)
+    covered = min(charge, max(0, balance))
+    slices = await money_moves.debit(connection, organization_id, covered)
+    await money_moves.leased_burn(connection, slices)
+    await money_moves.post(
+        connection,
+        organization_id,
+        "late_settlement",
+        lease_id=lease_id,
+        wallet=-covered,
+        write_off=covered - charge,
+        revenue=charge,
+    )
+
+
+async def set_aside(
+    connection: Connection, worker_id: UUID, start: int, end: int, refused: Settled, reason: str
+) -> int:
+    """Keep a record that the database refuses, with the reason, and move on behind it."""
+    moved = await connection.execute(
+        "UPDATE billing_worker SET shipped_offset = %s WHERE id = %s AND shipped_offset = %s",
+        [end, worker_id, start],
+    )
+    if moved.rowcount != 1:
+        offset = await shipped_offset(connection, worker_id)
+        assert offset is not None, f"worker {worker_id} ships but has no row"
+        return offset
+    await connection.execute(
+        "INSERT INTO billing_setasiderecord"
+        " (worker_id, journal_offset, payload, reason, created_at)"
+        " VALUES (%s, %s, %s, %s, clock_timestamp())",
+        [worker_id, start, msgspec.json.encode(refused), reason[:2000]],
+    )
+    return end
+
+
+REFUSALS = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.ProgrammingError,
+    psycopg.InternalError,
+    LateSettlementUnexplained,
+    AssertionError,
+    money_moves.WalletMissing,
+)

@@ -1,0 +1,60 @@
+"""Workers that stopped renewing: live -> expired -> lost, by the database's clock alone.
+
+Any number of sweepers may run at once; the owner of what they sweep may still be alive.
+"""
+
+from functools import partial
+from uuid import UUID
+
+from billing.engine import transactions
+from billing.engine.database import Connection, Database
+from billing.engine.timing import Timing
+
+# Any constant does, as long as nobody else takes it: the key of the sweepers' advisory lock.
+_SWEEP_LOCK = 0x70_11_6A_7E
+
+
+async def sweep(database: Database, timing: Timing) -> int:
+    """One round; returns how many workers were declared lost. Raises OutcomeUnknown."""
+    lost = 0
+    for worker_id in await database.run(partial(_expire, timing=timing)):
+        lost += await database.run(partial(_declare_lost, worker_id=worker_id, timing=timing))
+    return lost
+
+
+async def _expire(connection: Connection, timing: Timing) -> list[UUID]:
+    """Expire who is overdue; returns who has been expired for so long that it counts as lost.
+
+    Nobody is touched until everybody had time to renew after the server's start.
+    """
+    cursor = await connection.execute(
+        "SELECT pg_try_advisory_xact_lock(%s) AND clock_timestamp() - pg_postmaster_start_time()"
+        " > make_interval(secs => %s)",
+        [_SWEEP_LOCK, timing.grace],
+    )
+    if await cursor.fetchone() != (True,):
+        return []
+    await connection.execute(
+        "UPDATE billing_worker SET state = 'expired'"
+        " WHERE state = 'live' AND expires_at < clock_timestamp()"
+    )
+    overdue = await connection.execute(
+        "SELECT id FROM billing_worker WHERE state = 'expired'"
+        " AND expires_at + make_interval(secs => %s) < clock_timestamp() ORDER BY id",
+        [timing.retain],
+    )
+    return [row[0] for row in await overdue.fetchall()]
+
+
+async def _declare_lost(connection: Connection, worker_id: UUID, timing: Timing) -> int:
+    """Looks again: between two transactions the journal may have been replayed after all."""
+    cursor = await connection.execute(
+        "UPDATE billing_worker SET state = 'lost', was_lost = true"
+        " WHERE id = %s AND state = 'expired'"
+        " AND expires_at + make_interval(secs => %s) < clock_timestamp()",
+        [worker_id, timing.retain],
+    )
+    if cursor.rowcount != 1:
+        return 0
+    await transactions.leases_close_of(connection, worker_id)
+    return 1

@@ -1,0 +1,183 @@
+"""One incarnation of a serving process: its row, its journal, its leases, the calls in flight."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from billing.engine import transactions
+from billing.engine.database import Connection, Database, OutcomeUnknown
+from billing.engine.holds import EngineUnavailable, Hold, HoldRequest, HoldState
+from billing.engine.journal import Journal, JournalFailed
+from billing.engine.lease_book import LeaseBook
+from billing.engine.records import Call, Opened, Outcome, RecordTooLarge, Settled, frame
+from billing.engine.timing import Timing, now
+from billing.engine.transactions import Renewal
+from billing.identifiers import uuid7
+
+
+class DeadlinePassed(Exception):
+    """The call outlived the time for which its money was set aside: it may not settle now."""
+
+
+class Worker:
+    def __init__(self, *, journals: Path, node: str, database: Database, timing: Timing) -> None:
+        self.id: UUID = uuid7()
+        self.journal = Journal.create(root=journals, worker_id=self.id)
+        self.shipped = 0
+        self.stopping = False
+        self.fence = 0.0
+        self.holds: set[Hold] = set()
+        self.opened: dict[UUID, Hold] = {}  # Calls that went upstream, oldest first.
+        self.bound_exceeded = 0
+        self.expired_calls = 0
+        self.book = LeaseBook(
+            worker_id=self.id,
+            journal=self.journal,
+            database=database,
+            timing=timing,
+            check_open=self._check_open,
+        )
+        self._node = node
+        self._database = database
+        self._timing = timing
+        self._registered = False
+
+    @property
+    def retired(self) -> bool:
+        """It only drains: it was fenced for ever, or it is stopping."""
+        return self.stopping or self.book.fenced
+
+    def _check_open(self) -> None:
+        if self.retired or now() >= self.fence:
+            raise EngineUnavailable("this worker's leases are not renewed")
+
+    async def hold_open(self, request: HoldRequest) -> Hold:
+        """Raises InsufficientQuota, EngineUnavailable."""
+        hold = await self.book.hold_open(request)
+        self.holds.add(hold)
+        return hold
+
+    def call_opened(self, hold: Hold, call: Call) -> None:
+        """Write down that the call goes upstream; from here on it must be settled.
+
+        Raises JournalFailed: then nothing may be sent, and the hold is released.
+        """
+        record = Opened(call=call, lease_id=hold.lease.id, hold_nano_usd=hold.amount_nano_usd)
+        offset = self.journal.end
+        try:
+            self.journal.append(frame(record))
+        except JournalFailed:
+            self.hold_release(hold)
+            raise
+        hold.call, hold.opened_offset = call, offset
+        self.opened[call.request_id] = hold
+
+    def call_settle(self, hold: Hold, outcome: Outcome, cost_nano_usd: int) -> int:
+        """Write down what the call costs, before its last byte goes out. Returns the charge.
+
+        Raises DeadlinePassed, JournalFailed: then nothing is charged, and the reply must be cut.
+        """
+        assert hold.state is HoldState.OPEN, "a hold ends once"
+        assert hold.call is not None, "a call settles only after it was opened"
+        assert cost_nano_usd >= 0, "a negative cost"
+        charge = cost_nano_usd
+        if cost_nano_usd > hold.amount_nano_usd:
+            self.bound_exceeded += 1
+            outcome = _with(outcome, flags=(*outcome.flags, "bound_exceeded"))
+            charge = hold.amount_nano_usd if hold.strict else cost_nano_usd
+        late = now() > hold.deadline
+        if late:
+            # Its money may have been given away by now: settling would be an overdraft.
+            self.expired_calls += 1
+            outcome, charge = _with(outcome, outcome="expired"), 0
+        record = Settled(
+            call=hold.call,
+            lease_id=hold.lease.id,
+            hold_nano_usd=hold.amount_nano_usd,
+            charge_nano_usd=charge,
+            outcome=outcome,
+            settled_at=time.time(),
+        )
+        try:
+            end = self.journal.append(_frame(record))
+        except JournalFailed:
+            self._end(hold, HoldState.RELEASED)
+            raise
+        hold.lease.spent += charge
+        hold.lease.last_end = end
+        self._end(hold, HoldState.SETTLED)
+        if late:
+            raise DeadlinePassed
+        return charge
+
+    def hold_release(self, hold: Hold) -> None:
+        """Give the money back: nothing was sent upstream, so there is nothing to record."""
+        assert hold.call is None, "a call that was opened must be settled"
+        self._end(hold, HoldState.RELEASED)
+
+    def _end(self, hold: Hold, state: HoldState) -> None:
+        assert hold.state is HoldState.OPEN, "a hold ends once"
+        hold.state = state
+        hold.lease.held -= hold.amount_nano_usd
+        assert hold.lease.held >= 0, "more was released than was held"
+        self.holds.discard(hold)
+        self.journal.release()
+        if hold.call is not None:
+            del self.opened[hold.call.request_id]
+        self.book.released(hold.lease)
+
+    async def renew(self) -> None:
+        """One statement for all leases. The fence counts from before it was sent."""
+        sent_at = now()
+        try:
+            renewal = await self._database.run(self._renewal)
+        except OutcomeUnknown:
+            return
+        if renewal is None:
+            self.book.fenced = True
+            return
+        self._registered = True
+        self.fence = sent_at + self._timing.fence
+        for view in renewal.leases:
+            self.book.notice(view, sent_at)
+        for organization_id in renewal.short_organizations:
+            self.book.recall(organization_id)
+
+    async def _renewal(self, connection: Connection) -> Renewal | None:
+        if not self._registered:
+            await transactions.worker_register(
+                connection,
+                worker_id=self.id,
+                node=self._node,
+                pid=os.getpid(),
+                timing=self._timing,
+            )
+        return await transactions.renew(connection, worker_id=self.id, timing=self._timing)
+
+    def tidy(self) -> None:
+        self.book.tidy(leaving=self.retired, shipped=self.shipped)
+
+    def ready_to_finish(self) -> bool:
+        return not (self.book.busy() or self.holds or self.shipped != self.journal.end)
+
+    def oldest_needed_offset(self) -> int:
+        """Segments behind this are of no use: shipped, and no open call began in them."""
+        oldest = next(iter(self.opened.values()), None)
+        return min(self.shipped, oldest.opened_offset) if oldest else self.shipped
+
+
+def _with(original: Outcome, **changes: Any) -> Outcome:
+    fields = {name: getattr(original, name) for name in original.__struct_fields__}
+    return Outcome(**(fields | changes))
+
+
+def _frame(record: Settled) -> bytes:
+    """The framed record; what is only for information goes where it would be too large."""
+    try:
+        return frame(record)
+    except RecordTooLarge:
+        bare = _with(record.outcome, upstream_request_id="", service_tier="", flags=("trimmed",))
+        fields = {name: getattr(record, name) for name in record.__struct_fields__}
+        return frame(Settled(**(fields | {"outcome": bare})))
