@@ -27,7 +27,7 @@ from relay.simulator.requests import ChatRequest, request_parse
 from relay.simulator.sending import Receive, Reply, Scope, Send, reply_send
 
 MAX_BODY_BYTES = 64 * 2**20
-_CACHED_REPLIES = 128
+CACHED_REPLIES = 128
 _CACHED_BYTES = 65_536
 _INVALID_KEY = "sk-invalid"
 _MODELS = "/v1/models"
@@ -91,7 +91,7 @@ class Simulator:
         reply = _reply_make(request_parse(body), digest=hashlib.sha256(body).hexdigest())
         if len(body) + sum(map(len, reply.writes)) <= _CACHED_BYTES:
             self._replies[body] = reply
-            if len(self._replies) > _CACHED_REPLIES:
+            if len(self._replies) > CACHED_REPLIES:
                 self._replies.popitem(last=False)
         return reply
 

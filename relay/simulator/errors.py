@@ -13,7 +13,7 @@ class ErrorBody:
     code: str | None = None
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure of ours.
+class Refusal(Exception):
     """The request gets an error answer."""
 
     def __init__(self, status: int, error: ErrorBody) -> None:

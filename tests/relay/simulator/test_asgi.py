@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from relay.simulator import application
-from relay.simulator.asgi import MAX_BODY_BYTES, Simulator
+from relay.simulator.asgi import CACHED_REPLIES, MAX_BODY_BYTES, Simulator
 from tests.relay.simulator.shapes import model_check
 from tests.relay.simulator.support import (
     KEY,
@@ -20,6 +20,14 @@ from tests.relay.simulator.support import (
     response_parse,
     stream_body,
 )
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "query_string": b"",
+    "headers": [(b"authorization", b"Bearer k")],
+}
 
 
 def send(upstream: Upstream, head: str) -> RawResponse:
@@ -184,6 +192,34 @@ def test_when_to_come_back_is_told(
     assert response.header("retry-after-ms") == milliseconds
 
 
+async def test_finished_answers_are_kept_in_bounds() -> None:
+    simulator = Simulator()
+    sent: list[Any] = []
+
+    async def call(body: dict[str, Any]) -> bytes:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": json.dumps(body).encode()}
+
+        async def keep(message: Any) -> None:
+            sent.append(message)
+
+        await simulator(SCOPE, receive, keep)
+        answer: bytes = sent[-1]["body"]
+        return answer
+
+    first = await call(chat_body({"text": "answer 0"}))
+    for number in range(1, 3 * CACHED_REPLIES):
+        await call(chat_body({"text": f"answer {number}"}))
+        # What is asked for all the time stays.
+        kept = dict(simulator._replies)
+        assert await call(chat_body({"text": "answer 0"})) == first
+        assert dict(simulator._replies) == kept
+    await call(chat_body({"text": "x" * 100_000}))
+
+    assert len(simulator._replies) == CACHED_REPLIES
+    assert max(map(len, simulator._replies)) < 1_000
+
+
 async def test_a_body_beyond_the_limit_is_refused_before_it_is_read_whole() -> None:
     block = b" " * (MAX_BODY_BYTES // 4)
     read = 0
@@ -197,14 +233,7 @@ async def test_a_body_beyond_the_limit_is_refused_before_it_is_read_whole() -> N
     async def keep(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "query_string": b"",
-        "headers": [(b"authorization", b"Bearer k")],
-    }
-    await Simulator()(scope, receive, keep)
+    await Simulator()(SCOPE, receive, keep)
 
     assert sent[0]["status"] == 413
     assert json.loads(sent[1]["body"])["error"]["type"] == "invalid_request_error"
