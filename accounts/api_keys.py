@@ -1,0 +1,132 @@
+"""Issuing and revoking API keys."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from django.conf import settings
+
+from accounts.audit_trail import Actor, audit_event_record
+from accounts.errors import Refused
+from accounts.keys import key_generate
+from accounts.models import ApiKey, Project
+from accounts.transactions import durable
+
+MAX_NAME_LENGTH = 200
+MAX_MODEL_LENGTH = 200
+# Who holds a key may call models and see what that cost; managing needs a key issued for it.
+DEFAULT_SCOPES = (ApiKey.Scope.RELAY, ApiKey.Scope.USAGE)
+
+
+class UnableToIssueApiKey(Refused):
+    """The terms of the key make no sense."""
+
+
+class UnknownApiKey(Refused):
+    """No key has that prefix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeyTerms:
+    """What a new key may do; None means no restriction."""
+
+    project: Project
+    name: str = ""
+    scopes: Sequence[str] = DEFAULT_SCOPES
+    allowed_models: Sequence[str] | None = None
+    allowed_networks: Sequence[str] | None = None
+    expires_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedApiKey:
+    """The stored row, and the key itself, which is not stored and never to be had again."""
+
+    api_key: ApiKey
+    key: str = field(repr=False)
+
+
+@durable
+def api_key_issue(*, terms: ApiKeyTerms, actor: Actor, now: dt.datetime) -> IssuedApiKey:
+    """Issue a key on these terms; raises UnableToIssueApiKey."""
+    _terms_check(terms, now)
+    issued = key_generate(brand_prefix=settings.API_KEY_BRAND_PREFIX, pepper=settings.KEY_PEPPER)
+    models = None if terms.allowed_models is None else _names(terms.allowed_models)
+    networks = None if terms.allowed_networks is None else _networks(terms.allowed_networks)
+    api_key = ApiKey.objects.create(
+        organization_id=terms.project.organization_id,
+        project=terms.project,
+        name=terms.name,
+        prefix=issued.prefix,
+        last4=issued.last4,
+        digest=issued.digest,
+        scopes=list(terms.scopes),
+        allowed_models=models,
+        allowed_networks=networks,
+        expires_at=terms.expires_at,
+        created_by_id=actor.user_id,
+        created_at=now,
+    )
+    audit_event_record(
+        actor=actor,
+        action="api_key.issue",
+        subject=issued.prefix,
+        organization=terms.project.organization,
+        details={
+            "project": terms.project.slug,
+            "scopes": list(terms.scopes),
+            "allowed_models": models,
+            "allowed_networks": networks,
+            "expires_at": terms.expires_at.isoformat() if terms.expires_at else None,
+        },
+    )
+    return IssuedApiKey(api_key=api_key, key=issued.key)
+
+
+@durable
+def api_key_revoke(*, prefix: str, actor: Actor, now: dt.datetime) -> bool:
+    """Revoke the key of that prefix for ever; False if it was revoked already."""
+    api_key = ApiKey.objects.select_related("organization").filter(prefix=prefix).first()
+    if api_key is None:
+        raise UnknownApiKey(f"There is no API key {prefix!r}.")
+    if not ApiKey.objects.filter(pk=api_key.pk, revoked_at__isnull=True).update(revoked_at=now):
+        return False
+    audit_event_record(
+        actor=actor,
+        action="api_key.revoke",
+        subject=prefix,
+        organization=api_key.organization,
+    )
+    return True
+
+
+def _terms_check(terms: ApiKeyTerms, now: dt.datetime) -> None:
+    if len(terms.name) > MAX_NAME_LENGTH or not terms.name.isprintable():
+        raise UnableToIssueApiKey(
+            f"A name of a key is at most {MAX_NAME_LENGTH} printable characters long."
+        )
+    if not terms.scopes or not set(terms.scopes) <= set(ApiKey.Scope.values):
+        raise UnableToIssueApiKey(f"Scopes are of {', '.join(ApiKey.Scope.values)}, at least one.")
+    if terms.expires_at is not None and terms.expires_at <= now:
+        raise UnableToIssueApiKey("A key that has expired already is of no use.")
+    if terms.project.archived_at is not None:
+        raise UnableToIssueApiKey(f"The project {terms.project.slug!r} is archived.")
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    names = sorted({model.strip() for model in models})
+    if not names or not all(0 < len(name) <= MAX_MODEL_LENGTH for name in names):
+        raise UnableToIssueApiKey("Allowed models are model ids, at least one.")
+    return names
+
+
+def _networks(networks: Sequence[str]) -> list[str]:
+    """The networks in their canonical form; a single address is a network of one."""
+    try:
+        names = sorted({str(ip_network(network.strip())) for network in networks})
+    except ValueError as error:
+        raise UnableToIssueApiKey(f"Allowed networks are addresses or CIDR: {error}.") from error
+    if not names:
+        raise UnableToIssueApiKey("Allowed networks are at least one.")
+    return names

@@ -1,0 +1,65 @@
+"""What the commands have in common: JSON for programs, sentences for people, an audited actor."""
+
+import json
+import os
+import pwd
+from typing import Any, ClassVar
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from typing_extensions import override
+
+from accounts.audit_trail import Actor
+from accounts.errors import Refused
+
+Answer = dict[str, str | int | bool | None]
+
+
+class ContractCommand(BaseCommand):
+    """A command whose answer other programs rely on.
+
+    `answer` makes one domain call and returns the flat object that `--json` prints as the last
+    line; `sentences` tells a person the same. What the domain refuses ends with status 1.
+    """
+
+    # Checking the console's URLs takes longer than the work, and is no business of it.
+    requires_system_checks = ()
+    refusals: ClassVar[tuple[type[Exception], ...]] = (Refused,)
+
+    @override
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Answer with one line of JSON.")
+        self.add_contract_arguments(parser)
+
+    def add_contract_arguments(self, parser: CommandParser) -> None:
+        raise NotImplementedError
+
+    def answer(self, options: dict[str, Any]) -> Answer:
+        raise NotImplementedError
+
+    def sentences(self, answer: Answer) -> list[str]:
+        raise NotImplementedError
+
+    @property
+    def actor(self) -> Actor:
+        command = type(self).__module__.rpartition(".")[2]
+        return Actor(user_id=None, label=f"command:{command} ({_unix_user()})")
+
+    @override
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            answer = self.answer(options)
+        except self.refusals as refusal:
+            raise CommandError(str(refusal)) from refusal
+        if options["json"]:
+            self.stdout.write(json.dumps(answer))
+        else:
+            self.stdout.write("\n".join(self.sentences(answer)))
+
+
+def _unix_user() -> str:
+    """Who runs this process, asked of the system: the environment could say anything."""
+    user_id = os.getuid()
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:  # A container may run under an id without a name.
+        return f"uid {user_id}"
