@@ -1,0 +1,36 @@
+"""Jobs that Celery runs on a schedule. Each may run twice, or beside itself, without harm."""
+
+import logging
+
+from celery import shared_task
+from django.db import connection, transaction
+from django.utils import timezone
+
+from billing.grants import grants_expire
+from billing.money import format_usd
+from billing.partitions import TABLE, partitions_create
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name="billing.grants_expire_due", ignore_result=True)
+def grants_expire_due() -> None:
+    """Take the money of due grants out of the wallets.
+
+    Workers do so for their own organizations whenever they need money; this is for the others.
+    """
+    expired = grants_expire(now=timezone.now())
+    if expired.grants:
+        log.info("%d grants expired: %s USD", expired.grants, format_usd(expired.amount_nano_usd))
+
+
+@shared_task(name="billing.partitions_create_ahead", ignore_result=True)
+def partitions_create_ahead() -> None:
+    """Create next months' partitions of the usage records."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        # One at a time; and rather not at all than with every shipper waiting behind it.
+        cursor.execute("SET LOCAL lock_timeout = '3s'")
+        cursor.execute(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
+        created = partitions_create(today=timezone.now().date())
+    if created:
+        log.info("Created the partitions %s", ", ".join(created))
