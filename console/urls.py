@@ -1,0 +1,19 @@
+"""Everything that people see: the product page, the API page, the console."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularJSONAPIView
+
+from console import pages
+
+urlpatterns = [
+    path("", pages.home, name="home"),
+    path("docs/", pages.docs, name="docs"),
+    path(
+        "docs/openapi.json",
+        SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="openapi",
+    ),
+    path("admin/", admin.site.urls),
+    path("", include("console.api.urls")),
+]
