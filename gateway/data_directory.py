@@ -28,7 +28,7 @@ class DataDirectoryError(Exception):
     """The data directory cannot be used; the message is one sentence for the operator."""
 
 
-class AlreadyRunning(Exception):  # noqa: N818 - it reports a state, the second start is the error.
+class AlreadyRunning(Exception):
     """Another supervisor serves this data directory."""
 
     def __init__(self, pid: int | None) -> None:

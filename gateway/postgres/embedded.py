@@ -68,7 +68,7 @@ class EmbeddedPostgres:
         with self._transition():
             try:
                 if self._use.acquire():
-                    self._stop()
+                    self._server.end()
                 else:
                     self._note_starter(_COMMAND)
             finally:
@@ -89,7 +89,7 @@ class EmbeddedPostgres:
             with self._transition():
                 try:
                     if use.acquire() and self._starter() == _COMMAND:
-                        self._stop()
+                        self._server.end()
                 finally:
                     use.release()
 
@@ -122,10 +122,6 @@ class EmbeddedPostgres:
             raise PostgresUnavailable(f"PostgreSQL cannot be run: {error}") from error
         finally:
             lock.release()
-
-    def _stop(self) -> None:
-        self._server.end()
-        self._access.remove_address()
 
     def _rely(self, use: FileLock) -> None:
         relied = use.acquire(shared=True)

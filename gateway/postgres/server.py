@@ -58,7 +58,6 @@ class Server:
 
         `may_replace` allows to end a living server that cannot be reached any more.
         """
-        self._access.ensure_address()
         lock = FileLock(self._lock_path)
         patience = _REMAINS_SECONDS if self._cluster.exists else _INITDB_SECONDS
         deadline = time.monotonic() + patience
@@ -79,6 +78,7 @@ class Server:
     def end(self) -> None:
         if not stop_server(self._cluster.data, self._lock()):
             raise PostgresUnavailable(f"PostgreSQL, process {self.pid}, cannot be stopped")
+        self._access.remove_address()
 
     def _lock(self) -> FileLock:
         return FileLock(self._lock_path)
@@ -108,6 +108,7 @@ class Server:
             self.end()
             raise
         if not ready:
+            self._access.remove_address()
             reason = self._cluster.last_words(log_offset)
             raise PostgresUnavailable(
                 f"PostgreSQL did not start: {reason} (see {self._cluster.log})"
@@ -115,6 +116,7 @@ class Server:
 
     def _await_ready(self, progress: Progress) -> bool:
         """Wait until the server answers and has our database; False if it ended or went deaf."""
+        self._access.ensure_address()
         begin = time.monotonic()
         announced = 0
         while True:
