@@ -12,7 +12,6 @@ from relay.upstream.errors import (
     ConnectionBroken,
     FirstByteTimeout,
     IdleTimeout,
-    ProtocolBroken,
     TotalTimeout,
     UpstreamError,
 )
@@ -97,12 +96,15 @@ class Connection(asyncio.Protocol):
             self._write_more()
         return response
 
+    def is_open(self) -> bool:
+        return not self.is_closed and not self._transport.is_closing()
+
     def is_alive(self) -> bool:
         """Whether it is open, and the kernel has neither an end nor unasked bytes from the peer.
 
         The event loop would tell too, but only in its next round: after our write.
         """
-        return not self.is_closed and not self._poll.poll(0)
+        return self.is_open() and not self._poll.poll(0)
 
     def abort(self) -> None:
         """Close at once and for good. A response under way is the caller's business."""
@@ -133,7 +135,7 @@ class Connection(asyncio.Protocol):
     # For the response.
 
     def resume_reading(self) -> None:
-        if self._is_reading_paused and not self.is_closed:
+        if self._is_reading_paused and self.is_open():
             self._is_reading_paused = False
             self._transport.resume_reading()
             self._expect_progress()
@@ -143,8 +145,7 @@ class Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        events = select.POLLIN | select.POLLRDHUP
-        self._poll.register(transport.get_extra_info("socket").fileno(), events)
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -154,11 +155,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         parser = self._parser
-        try:
-            body = parser.feed(data)
-        except ProtocolBroken as error:
-            self.break_off(error)
-            return
+        body = parser.feed(data)
         if parser.status:
             if not response.status:
                 response.begin(parser.status, parser.headers)
@@ -172,12 +169,13 @@ class Connection(asyncio.Protocol):
                 if response.unread_bytes > self._limits.unread_bytes:
                     self._pause_reading()
             response.wake()
+        if parser.broken is not None:
+            self.break_off(parser.broken)
 
     @override
     def eof_received(self) -> None:
-        """An orderly end: of a body without a length, or of our patience with this peer."""
         response = self._response
-        if response is not None and self._parser.ends_with_stream():
+        if response is not None and self._parser.ends_with_stream() and self._has_said_farewell():
             response.complete()
             self.abort()
             response.wake()
@@ -186,10 +184,8 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        # Under TLS this is also how a cut line ends: only a signed farewell is an orderly end.
         self._peer_left(exc)
-        if not self._lost.done():
-            self._lost.set_result(None)
+        self._lost.set_result(None)
 
     @override
     def pause_writing(self) -> None:
@@ -201,6 +197,14 @@ class Connection(asyncio.Protocol):
         self._write_more()
 
     # Inside.
+
+    def _has_said_farewell(self) -> bool:
+        """Whether an end is the peer's own: anybody can cut a line, but TLS signs its end."""
+        ssl_object: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        try:
+            return ssl_object is None or ssl_object.read(1) == b""
+        except ssl.SSLError:
+            return False
 
     def _write_more(self) -> None:
         while self._unsent is not None and not self._is_writing_paused:
@@ -220,7 +224,7 @@ class Connection(asyncio.Protocol):
         timer.arm()
 
     def _pause_reading(self) -> None:
-        if not self._is_reading_paused:
+        if not self._is_reading_paused and self.is_open():
             self._is_reading_paused = True
             self._transport.pause_reading()
         # It is the reader who is slow now: only the total deadline runs on.

@@ -1,7 +1,5 @@
 """Everything that can go wrong between a request and the end of its response."""
 
-# ruff: noqa: N818  The names say what happened; that it is an error is said by the base class.
-
 
 class UpstreamError(Exception):
     """A call to an upstream failed.

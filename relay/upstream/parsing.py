@@ -19,7 +19,8 @@ class ResponseParser:
     """Reads one response after another; `begin` before each.
 
     The parser below it enforces the grammar; this class adds bounds, skips interim responses and
-    knows where a response ends. `status` stays 0 until the final head is complete.
+    knows where a response ends. `status` stays 0 until the final head is complete; `broken` says
+    why the rest cannot be understood, and what was understood before it still counts.
     """
 
     __slots__ = (
@@ -28,9 +29,11 @@ class ResponseParser:
         "_is_head_request",
         "_is_interim",
         "_limits",
+        "_lines",
         "_overhead_bytes",
         "_parser",
         "_pieces",
+        "broken",
         "complete",
         "headers",
         "keep_alive_seconds",
@@ -53,17 +56,19 @@ class ResponseParser:
         self._overhead_bytes = 0
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self._lines: list[tuple[bytes, bytes]] = []
+        self.broken: ProtocolBroken | None = None
         self.complete = False
         self.reusable = False
         self.keep_alive_seconds = self._limits.keep_alive_seconds
 
     def feed(self, data: bytes) -> bytes:
-        """Take received bytes and return the body bytes among them. Raises ProtocolBroken."""
+        """Take received bytes and return the body bytes among them."""
         self._fed_bytes = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._grammar_broken(error)
+            self._stop(error)
         pieces = self._pieces
         if pieces:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -72,11 +77,10 @@ class ResponseParser:
                 return b""
             self._overhead_bytes = 0
             return body
-        if not self.complete:
-            # Heads, interim responses, chunk extensions and trailers: bounded, whatever they are.
-            self._overhead_bytes += self._fed_bytes
-            if self._overhead_bytes > self._limits.head_bytes:
-                raise ProtocolBroken("The response head or trailer is too large.", sent=True)
+        # Heads, interim responses, chunk extensions and trailers: bounded, whatever they are.
+        self._overhead_bytes += self._fed_bytes
+        if self._overhead_bytes > self._limits.head_bytes and not self.complete:
+            self.broken = ProtocolBroken("The response head or trailer is too large.", sent=True)
         return b""
 
     def ends_with_stream(self) -> bool:
@@ -85,15 +89,15 @@ class ResponseParser:
             name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers
         )
 
-    def _grammar_broken(self, error: httptools.HttpParserError) -> None:
+    def _stop(self, error: httptools.HttpParserError) -> None:
+        cause = error.__context__
         if self.complete:
             # The response is whole; what follows it only costs us the connection.
             self.reusable = False
-            return
-        cause = error.__context__
-        if isinstance(cause, ProtocolBroken):
-            raise cause from None
-        raise ProtocolBroken(f"The response is not HTTP/1.1: {error}.", sent=True) from error
+        elif isinstance(cause, ProtocolBroken):
+            self.broken = cause
+        else:
+            self.broken = ProtocolBroken(f"The response is not HTTP/1.1: {error}.", sent=True)
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -101,7 +105,7 @@ class ResponseParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # Trailers are read and dropped.
-            self.headers.append((name.lower(), value.rstrip()))
+            self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -111,9 +115,10 @@ class ResponseParser:
         if status < STATUS_FINAL_MIN:
             self._skip_interim()
             return
-        self.status = status
         self.reusable = self._parser.should_keep_alive()
+        self.headers = [(name.lower(), value.rstrip()) for name, value in self._lines]
         self._inspect_headers()
+        self.status = status
         if self._is_head_request:
             # The parser below now waits for a body that never comes, so it ends here.
             self.complete = True
@@ -126,11 +131,11 @@ class ResponseParser:
             self.complete = True
 
     def _check_bounds(self) -> None:
-        if len(self.headers) > self._limits.header_count:
+        if len(self._lines) > self._limits.header_count:
             raise ProtocolBroken("The response has too many headers.", sent=True)
         if self._overhead_bytes + self._fed_bytes > self._limits.head_bytes:
             # The last piece may hold body bytes too, so this once the head is measured exactly.
-            head_bytes = sum(len(name) + len(value) + 4 for name, value in self.headers)
+            head_bytes = sum(len(name) + len(value) + 4 for name, value in self._lines)
             if head_bytes > self._limits.head_bytes:
                 raise ProtocolBroken("The response head is too large.", sent=True)
 
@@ -139,18 +144,26 @@ class ResponseParser:
         self._interim_responses += 1
         if self._interim_responses > self._limits.interim_responses:
             raise ProtocolBroken("Too many interim responses.", sent=True)
-        self.headers.clear()
+        self._lines.clear()
 
     def _inspect_headers(self) -> None:
-        codings = 0
         for name, value in self.headers:
             if name == b"transfer-encoding":
-                codings += 1
-                # A coding below the chunks would reach the reader undecoded.
-                if value.lower() != b"chunked" or codings > 1:
-                    raise ProtocolBroken(f"Transfer-Encoding {value!r} is refused.", sent=True)
-            elif name == b"keep-alive" and (found := KEEP_ALIVE_TIMEOUT.search(value)):
-                # A second's margin, so that we let go first.
-                granted_seconds = float(found[1]) - 1.0
-                self.keep_alive_seconds = min(self.keep_alive_seconds, granted_seconds)
-                self.reusable = self.reusable and granted_seconds > 0.0
+                self._check_coding()
+            elif name == b"keep-alive":
+                self._shorten_keep_alive(value)
+
+    def _check_coding(self) -> None:
+        codings = [value for name, value in self._lines if name.lower() == b"transfer-encoding"]
+        # The parser below takes some other spellings, even a tab at the end, for a body without
+        # chunks; and a second coding would reach the reader undecoded.
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise ProtocolBroken(f"The transfer encoding {codings!r} is refused.", sent=True)
+
+    def _shorten_keep_alive(self, value: bytes) -> None:
+        found = KEEP_ALIVE_TIMEOUT.search(value)
+        if found is not None:
+            # A second's margin, so that we let go first.
+            granted_seconds = float(found[1]) - 1.0
+            self.keep_alive_seconds = min(self.keep_alive_seconds, granted_seconds)
+            self.reusable = self.reusable and granted_seconds > 0.0

@@ -212,7 +212,7 @@ class Pool:
             raise TlsFailed(f"No TLS with the upstream: {error}.", sent=False) from error
         except (OSError, UnicodeError) as error:
             raise ConnectFailed(f"The upstream cannot be reached: {error}.", sent=False) from error
-        if connection.is_closed or self._is_closed:
+        if self._is_closed or not connection.is_open():
             connection.abort()
             raise ConnectFailed("The connection was closed as soon as it was open.", sent=False)
         return connection

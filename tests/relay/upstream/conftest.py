@@ -6,6 +6,7 @@ import pytest
 import uvloop
 
 from relay.upstream import Limits, UpstreamEngine
+from tests.relay.upstream.certificates import Authority
 from tests.relay.upstream.support import Script, Serve, Upstream
 
 
@@ -52,3 +53,19 @@ async def make_engine() -> AsyncIterator[Callable[..., UpstreamEngine]]:
     yield make
     for engine in engines:
         await engine.close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def ca_file(authority: Authority) -> str:
+    return str(authority.ca_file)
+
+
+@pytest.fixture
+def server_context(authority: Authority) -> ssl.SSLContext:
+    """What a server needs to be upstream.test."""
+    return authority.server_context("upstream.test")
