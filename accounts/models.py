@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
+from typing_extensions import override
 
 DIGEST_BYTES = 32
 
@@ -41,6 +42,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.UniqueConstraint(Lower("email"), name="user_email_is_unique_in_any_case"),
         ]
 
+    @override
     def __str__(self) -> str:
         return self.email
 
@@ -68,6 +70,7 @@ class Organization(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return self.slug
 
@@ -91,6 +94,7 @@ class Project(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.organization.slug}/{self.slug}"
 
@@ -112,15 +116,14 @@ class Membership(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                name="membership_is_unique", fields=["organization", "user"]
-            ),
+            models.UniqueConstraint(name="membership_is_unique", fields=["organization", "user"]),
             models.CheckConstraint(
                 name="membership_role_is_known",
                 condition=Q(role__in=["owner", "admin", "developer", "billing", "viewer"]),
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.organization}"
 
@@ -154,7 +157,8 @@ class ApiKey(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="api_key_scopes_are_known",
-                condition=Q(scopes__contained_by=["relay", "usage", "admin"]) & Q(scopes__len__gt=0),
+                condition=Q(scopes__contained_by=["relay", "usage", "admin"])
+                & Q(scopes__len__gt=0),
             ),
             models.CheckConstraint(
                 name="api_key_allowed_models_not_empty",
@@ -162,6 +166,7 @@ class ApiKey(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.prefix}...{self.last4}"
 
@@ -171,7 +176,7 @@ class AuditEvent(models.Model):
 
     at = models.DateTimeField(default=timezone.now, editable=False)
     actor = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
-    # A command, a job or the system itself, where no person acted; kept also when a person is deleted.
+    # A command, a job or the system where no person acted; kept when a person is deleted.
     actor_label = models.CharField(max_length=254)
     action = models.CharField(max_length=60)
     organization = models.ForeignKey(Organization, models.PROTECT, null=True, blank=True)
@@ -181,6 +186,7 @@ class AuditEvent(models.Model):
     class Meta:
         indexes = [models.Index(name="audit_event_newest_first", fields=["-at"])]
 
+    @override
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} {self.actor_label} {self.action} {self.subject}"
 
@@ -191,5 +197,6 @@ class ConfigurationVersion(models.Model):
     topic = models.CharField(max_length=20, primary_key=True)
     version = models.BigIntegerField(default=0)
 
+    @override
     def __str__(self) -> str:
         return f"{self.topic} {self.version}"

@@ -164,7 +164,6 @@ CLIENT_LEFT_DRAIN_SECONDS = env_seconds("CLIENT_LEFT_DRAIN_SECONDS", 60, least=0
 FREE_QUOTA_USD = env_str("FREE_QUOTA_USD", "1")
 FREE_QUOTA_DAYS = env_int("FREE_QUOTA_DAYS", 90, least=0, most=36500)  # 0: never expires
 FREE_TIER_MODELS = env_list("FREE_TIER_MODELS")  # Empty: every priced model.
-FREE_TIER_CONCURRENCY = env_int("FREE_TIER_CONCURRENCY", 0, least=0, most=100_000)  # 0: no limit
 DEFAULT_DISCOUNT = env_str("DEFAULT_DISCOUNT", "0.5")
 # On standard holds: how much output a call reserves when it does not say how much it may produce.
 STANDARD_HOLD_OUTPUT_TOKENS = env_int(
@@ -177,7 +176,6 @@ UNKNOWN_MAX_OUTPUT_TOKENS = env_int(
 LEASE_TTL_SECONDS = env_seconds("LEASE_TTL_SECONDS", 60, least=3, most=3600)
 LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, most=600)
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)
-JOURNAL_SYNC = env_choice("JOURNAL_SYNC", "interval", choices=("interval", "always"))
 
 # --- Jobs ----------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL or "filesystem://"

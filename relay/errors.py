@@ -160,6 +160,15 @@ def request_too_large(limit_bytes: int) -> RelayError:
     )
 
 
+def request_timeout() -> RelayError:
+    return RelayError(
+        408,
+        "The request body did not arrive in time.",
+        code="request_timeout",
+        headers=DO_NOT_RETRY,
+    )
+
+
 def unsupported_content_encoding(encoding: str) -> RelayError:
     return RelayError(
         415,

@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from typing_extensions import override
 
 
 class Channel(models.Model):
@@ -31,6 +32,7 @@ class Channel(models.Model):
             models.CheckConstraint(name="channel_weight_is_positive", condition=Q(weight__gte=1)),
         ]
 
+    @override
     def __str__(self) -> str:
         return self.name
 
@@ -44,10 +46,9 @@ class ChannelModel(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                name="channel_model_is_unique", fields=["channel", "model"]
-            )
+            models.UniqueConstraint(name="channel_model_is_unique", fields=["channel", "model"])
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.model} -> {self.upstream_model}"

@@ -24,7 +24,7 @@ def url_of(database: str) -> str:
 def on_server(statement: str, database: str, template: str = "") -> None:
     with psycopg.connect(url_of("postgres"), autocommit=True) as connection:
         names = {"database": sql.Identifier(database), "template": sql.Identifier(template or "x")}
-        connection.execute(sql.SQL(statement).format(**names))  # type: ignore[arg-type]  # Literals of this file.
+        connection.execute(sql.SQL(statement).format(**names))
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ from billing.engine.holds import (
     Bounds,
     EngineUnavailable,
     Hold,
+    HoldState,
     HoldRequest,
     InsufficientQuota,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "EngineUnavailable",
     "Hold",
     "HoldRequest",
+    "HoldState",
     "InsufficientQuota",
     "JournalFailed",
     "MoneyEngine",

@@ -81,6 +81,10 @@ class MoneyEngine:
             self._owners.pop(hold, None)
             raise
 
+    def call_rerouted(self, hold: Hold, call: Call) -> None:
+        """The call goes to another channel; the first one did not take it."""
+        self._owners[hold].call_rerouted(hold, call)
+
     def call_settle(self, hold: Hold, outcome: Outcome, cost_nano_usd: int) -> int:
         """The call has ended; returns its charge. Raises DeadlinePassed, JournalFailed."""
         return self._owners.pop(hold).call_settle(hold, outcome, cost_nano_usd)

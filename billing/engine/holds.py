@@ -67,6 +67,7 @@ class Hold:
     lease: Lease
     amount_nano_usd: int
     strict: bool
+    free_tier: bool
     deadline: float
     state: HoldState = HoldState.OPEN
     # Set when its `opened` record is in the journal; from then on it must be settled.
@@ -91,6 +92,7 @@ class Account:
 
     organization_id: int
     strict: bool = True  # Until the database says otherwise: the safe assumption.
+    free_tier: bool = False
     lease: Lease | None = None
     waiting: list[Waiter] = field(default_factory=list)
     # While this lasts, the wallet is known to hold nothing more: no statement is worth it.

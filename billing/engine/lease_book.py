@@ -120,6 +120,7 @@ class LeaseBook:
             lease=lease,
             amount_nano_usd=amount,
             strict=account.strict,
+            free_tier=account.free_tier,
             deadline=at + self._timing.max_call,
         )
 
@@ -242,7 +243,7 @@ class LeaseBook:
         lease.usable_until = sent_at + view.usable_for * (1 - 3 * DRIFT)
         account = self.accounts.get(lease.organization_id)
         if account is not None:
-            account.strict = view.strict
+            account.strict, account.free_tier = view.strict, view.free_tier
         if view.state != "open":
             self._drain(lease)
             self.leases.pop(lease.id, None)
@@ -299,7 +300,7 @@ class LeaseBook:
         account = self.accounts.setdefault(
             view.organization_id, Account(organization_id=view.organization_id)
         )
-        account.strict = view.strict
+        account.strict, account.free_tier = view.strict, view.free_tier
         lease = self.leases.get(view.lease_id)
         if lease is None:
             lease = Lease(

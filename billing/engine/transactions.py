@@ -26,6 +26,7 @@ class LeaseView:
     spent_nano_usd: int
     usable_for: float
     strict: bool
+    free_tier: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +59,13 @@ class Renewal:
 _VIEW = """
 SELECT lease.id, lease.organization_id, lease.state, lease.version, lease.granted_nano_usd,
        lease.spent_nano_usd, extract(epoch FROM lease.usable_until - clock_timestamp())::float8,
-       wallet.strict
+       wallet.strict, wallet.strict AND NOT wallet.strict_always
   FROM billing_lease lease JOIN billing_wallet wallet USING (organization_id)
 """
 
 
 def _view(row: Sequence[Any]) -> LeaseView:
-    lease_id, organization_id, state, version, granted, spent, usable_for, strict = row
+    lease_id, organization_id, state, version, granted, spent, usable_for, strict, free_tier = row
     return LeaseView(
         lease_id=lease_id,
         organization_id=organization_id,
@@ -74,6 +75,7 @@ def _view(row: Sequence[Any]) -> LeaseView:
         spent_nano_usd=spent,
         usable_for=usable_for,
         strict=strict,
+        free_tier=free_tier,
     )
 
 

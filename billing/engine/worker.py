@@ -74,6 +74,12 @@ class Worker:
         hold.call, hold.opened_offset = call, offset
         self.opened[call.request_id] = hold
 
+    def call_rerouted(self, hold: Hold, call: Call) -> None:
+        """Another channel takes the call over, since the first one did not take it at all."""
+        assert hold.call is not None, "a call is rerouted after it was opened"
+        assert hold.call.request_id == call.request_id, "another call"
+        hold.call = call
+
     def call_settle(self, hold: Hold, outcome: Outcome, cost_nano_usd: int) -> int:
         """Write down what the call costs, before its last byte goes out. Returns the charge.
 

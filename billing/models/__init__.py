@@ -1,5 +1,5 @@
-from billing.models.ledger import LedgerEntry
 from billing.models.lease import Lease, LeaseSlice, Worker
+from billing.models.ledger import LedgerEntry
 from billing.models.price import Discount, Price
 from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet

@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from typing_extensions import override
 
 from accounts.models import Organization
 
@@ -43,6 +44,7 @@ class Worker(models.Model):
             )
         ]
 
+    @override
     def __str__(self) -> str:
         return f"worker {self.id} ({self.state})"
 
@@ -92,9 +94,7 @@ class Lease(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                name="lease_open_of_worker", fields=["worker"], condition=Q(state="open")
-            ),
+            models.Index(name="lease_open_of_worker", fields=["worker"], condition=Q(state="open")),
             models.Index(
                 name="lease_open_of_organization",
                 fields=["organization"],
@@ -102,6 +102,7 @@ class Lease(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"lease {self.id} ({self.state})"
 
@@ -124,5 +125,6 @@ class LeaseSlice(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.amount_nano_usd} from {self.grant_id or 'debt'}"

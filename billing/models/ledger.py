@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from typing_extensions import override
 
 from accounts.models import Organization
 
@@ -44,9 +45,8 @@ class LedgerEntry(models.Model):
                 name="ledger_entry_moves_money", condition=~Q(amount_nano_usd=0)
             ),
         ]
-        indexes = [
-            models.Index(name="ledger_entry_of_organization", fields=["organization", "id"])
-        ]
+        indexes = [models.Index(name="ledger_entry_of_organization", fields=["organization", "id"])]
 
+    @override
     def __str__(self) -> str:
         return f"{self.account} {self.amount_nano_usd} ({self.reason})"

@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from typing_extensions import override
 
 from accounts.models import Organization
 
@@ -13,7 +14,7 @@ class Price(models.Model):
     model = models.CharField(max_length=200)
     effective_from = models.DateTimeField()
     effective_to = models.DateTimeField(null=True, blank=True)
-    # {"default": {"input_tokens": "2.50", ...}, "flex": {...}}: USD per 1M tokens, as the source has it.
+    # {"default": {"input_tokens": "2.50", ...}, "flex": {...}}: USD per 1M tokens.
     tiers = models.JSONField()
     # {"above_tokens": 272000, "tiers": {...}}: rates of calls whose prompt is longer than that.
     long_context = models.JSONField(null=True, blank=True)
@@ -27,9 +28,7 @@ class Price(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                name="price_starts_once", fields=["model", "effective_from"]
-            ),
+            models.UniqueConstraint(name="price_starts_once", fields=["model", "effective_from"]),
             models.UniqueConstraint(
                 name="price_current_is_unique",
                 fields=["model"],
@@ -45,6 +44,7 @@ class Price(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.model} from {self.effective_from:%Y-%m-%d}"
 
@@ -78,6 +78,7 @@ class Discount(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         scope = " ".join(filter(None, [str(self.organization or ""), self.model])) or "everything"
         return f"{self.fraction_ppm / 1_000_000} on {scope}"

@@ -3,6 +3,7 @@
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from typing_extensions import override
 
 
 class UsageRecord(models.Model):
@@ -96,6 +97,7 @@ class UsageRecord(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"req_{self.request_id.hex}"
 
@@ -117,5 +119,6 @@ class SetAsideRecord(models.Model):
             )
         ]
 
+    @override
     def __str__(self) -> str:
         return f"record at {self.journal_offset} of {self.worker_id}"

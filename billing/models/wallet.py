@@ -3,12 +3,13 @@
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from typing_extensions import override
 
 from accounts.models import Organization
 
 
 class Wallet(models.Model):
-    """What an organization has left outside its leases: the free parts of its grants less its debt."""
+    """What an organization has outside its leases: the free parts of its grants less its debt."""
 
     organization = models.OneToOneField(
         Organization, models.PROTECT, primary_key=True, related_name="wallet"
@@ -45,6 +46,7 @@ class Wallet(models.Model):
             )
         ]
 
+    @override
     def __str__(self) -> str:
         return f"wallet of {self.organization_id}"
 
@@ -104,5 +106,6 @@ class Grant(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.kind} {self.pk} of {self.organization_id}"

@@ -1,15 +1,24 @@
 """What engine tests share: organizations made by plain SQL, calls, and the audit of a database."""
 
 import time
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 
 from billing.audit import CHECKS
-from billing.engine import Bounds, Call, EngineSettings, Hold, HoldRequest, MoneyEngine, Outcome, Timing
+from billing.engine import (
+    Bounds,
+    Call,
+    EngineSettings,
+    Hold,
+    HoldRequest,
+    MoneyEngine,
+    Outcome,
+    Timing,
+)
 from billing.identifiers import uuid7
 
 QUICK = Timing(
@@ -39,7 +48,7 @@ class Bank:
     def organization(self, amount: int, *, strict: bool = True) -> int:
         """A new organization with one grant of so many nano-USD."""
         slug = f"o{uuid4().hex[:12]}"
-        (organization_id,) = self.row(
+        organization_id = self.number(
             "INSERT INTO accounts_organization (slug, name, status, time_zone, created_at)"
             " VALUES (%s, %s, 'active', 'UTC', now()) RETURNING id",
             slug,
@@ -52,7 +61,7 @@ class Bank:
         )
         if amount:
             self.grant(organization_id, amount)
-        return int(organization_id)
+        return organization_id
 
     def grant(self, organization_id: int, amount: int, *, expires_in: float | None = None) -> int:
         with self.connection.transaction():
@@ -61,9 +70,10 @@ class Bank:
                 " WHERE organization_id = %s",
                 [amount, organization_id],
             )
-            (grant_id,) = self.row(
-                "INSERT INTO billing_grant (organization_id, kind, amount_nano_usd, free_nano_usd,"
-                " leased_nano_usd, burnt_nano_usd, expired_nano_usd, reason, created_at, expires_at)"
+            grant_id = self.number(
+                "INSERT INTO billing_grant (organization_id, kind, amount_nano_usd,"
+                " free_nano_usd, leased_nano_usd, burnt_nano_usd, expired_nano_usd, reason,"
+                " created_at, expires_at)"
                 " VALUES (%s, 'top_up', %s, %s, 0, 0, 0, '', now(),"
                 " now() + make_interval(secs => %s)) RETURNING id",
                 organization_id,
@@ -75,10 +85,11 @@ class Bank:
             for sequence, (account, part) in enumerate((("source", -amount), ("wallet", amount))):
                 self.connection.execute(
                     "INSERT INTO billing_ledgerentry (posting, sequence, account, organization_id,"
-                    " amount_nano_usd, reason, created_at) VALUES (%s, %s, %s, %s, %s, 'grant', now())",
+                    " amount_nano_usd, reason, created_at)"
+                    " VALUES (%s, %s, %s, %s, %s, 'grant', now())",
                     [posting, sequence, account, organization_id, part],
                 )
-        return int(grant_id)
+        return grant_id
 
     def row(self, query: str, *arguments: object) -> tuple[object, ...]:
         found = self.connection.execute(query, arguments).fetchone()
@@ -135,9 +146,7 @@ async def running(settings: EngineSettings) -> AsyncIterator[MoneyEngine]:
 
 
 def request(organization_id: int, wanted: int, minimum: int | None = None) -> HoldRequest:
-    bounds = Bounds(
-        minimum_nano_usd=wanted if minimum is None else minimum, wanted_nano_usd=wanted
-    )
+    bounds = Bounds(minimum_nano_usd=wanted if minimum is None else minimum, wanted_nano_usd=wanted)
     return HoldRequest(organization_id=organization_id, strict=bounds, standard=bounds)
 
 

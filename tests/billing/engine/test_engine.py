@@ -157,15 +157,17 @@ async def test_idle_leases_go_back(bank: Bank, tmp_path: Path) -> None:
     async with running(settings) as engine:
         await spend(engine, organization, 100, 30)
         await until(lambda: bank.open_leases() == 0)
-        assert bank.number(
-            "SELECT balance_nano_usd FROM billing_wallet WHERE organization_id = %s", organization
-        ) == 9_970
+        assert (
+            bank.number(
+                "SELECT balance_nano_usd FROM billing_wallet WHERE organization_id = %s",
+                organization,
+            )
+            == 9_970
+        )
         assert bank.findings() == []
 
 
-async def test_recalled_money_reaches_the_worker_that_needs_it(
-    bank: Bank, tmp_path: Path
-) -> None:
+async def test_recalled_money_reaches_the_worker_that_needs_it(bank: Bank, tmp_path: Path) -> None:
     organization = bank.organization(1_000)
     settings = settings_for(bank.url, tmp_path / "journals")
     async with running(settings) as one, running(settings) as two:

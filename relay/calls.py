@@ -1,0 +1,179 @@
+"""An admitted call: its hold, its record, its end. However it ends, it ends exactly once."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from accounts.directory import Principal
+from billing.catalog import Quote
+from billing.engine import (
+    Call,
+    DeadlinePassed,
+    EngineUnavailable,
+    Hold,
+    HoldState,
+    InsufficientQuota,
+    JournalFailed,
+    MoneyEngine,
+    Outcome,
+)
+from relay import errors
+from relay.channel_table import ChannelRoute
+from relay.exchange import Exchange
+from relay.requests import ChatRequest
+from relay.reservation import Reservation
+from relay.settlement import Price
+
+MAX_NAME = 200
+MAX_UPSTREAM_ID = 100
+
+
+class OpenCall:
+    def __init__(
+        self,
+        *,
+        exchange: Exchange,
+        principal: Principal,
+        request: ChatRequest,
+        quote: Quote,
+        reservation: Reservation,
+    ) -> None:
+        self.exchange = exchange
+        self.principal = principal
+        self.request = request
+        self.quote = quote
+        self.reservation = reservation
+        self.route: ChannelRoute | None = None
+        self.first_byte_ms: int | None = None
+        self.upstream_id = ""
+        self.client_left = False
+        self.cut_reason: str | None = None
+        self._hold: Hold | None = None
+        self._engine: MoneyEngine | None = None
+        self._task = asyncio.current_task()
+
+    async def open(self, engine: MoneyEngine) -> Hold:
+        """Set the money aside. Raises RelayError."""
+        self._engine = engine
+        try:
+            self._hold = await engine.hold_open(self.reservation.hold)
+        except InsufficientQuota:
+            raise errors.insufficient_quota() from None
+        except EngineUnavailable:
+            raise errors.store_unavailable() from None
+        return self._hold
+
+    def sent_to(self, route: ChannelRoute, endpoint: str) -> None:
+        """Write down that the call goes to this channel, before anything is sent.
+
+        Raises RelayError.
+        """
+        assert self._engine is not None, "the call was not opened"
+        assert self._hold is not None, "the call has no hold"
+        first, self.route = self.route is None, route
+        call = self._facts(route, endpoint)
+        if not first:
+            self._engine.call_rerouted(self._hold, call)
+            return
+        try:
+            self._engine.call_opened(self._hold, call)
+        except JournalFailed:
+            raise errors.store_unavailable() from None
+
+    def _facts(self, route: ChannelRoute, endpoint: str) -> Call:
+        retries = self.exchange.header(b"x-stainless-retry-count") or b""
+        return Call(
+            request_id=self.exchange.id,
+            organization_id=self.principal.organization_id,
+            project_id=self.principal.project_id,
+            api_key_id=self.principal.api_key_id,
+            api_key_prefix=self.principal.api_key_prefix,
+            endpoint=endpoint,
+            model=self.request.model[:MAX_NAME],
+            upstream_model=route.upstream_model(self.request.model)[:MAX_NAME],
+            channel=route.name,
+            stream=self.request.stream,
+            price_id=self.quote.terms.price_id,
+            discount_ppm=self.quote.discount_ppm,
+            retry_count=min(int(retries), 1000) if retries.isdigit() else 0,
+            opened_at=time.time(),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        return self._hold is not None and self._hold.state is HoldState.OPEN
+
+    def settle(self, outcome: str, price: Price, *, status: int) -> None:
+        """Write down the end of the call, before the last byte of its reply goes out.
+
+        Raises RelayError where nothing could be written: then the reply must be cut.
+        """
+        assert self._engine is not None, "the call was not opened"
+        assert self._hold is not None, "the call has no hold"
+        usage = price.usage
+        record = Outcome(
+            status=status,
+            outcome=outcome,
+            usage_source=price.usage_source,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            units=usage.units(),
+            service_tier=price.service_tier,
+            official_cost_nano_usd=price.official_cost_nano_usd,
+            upstream_cost_nano_usd=price.upstream_cost_nano_usd,
+            upstream_request_id=self.upstream_id[:MAX_UPSTREAM_ID],
+            first_byte_ms=self.first_byte_ms,
+            duration_ms=self.exchange.elapsed_ms(),
+            flags=price.flags,
+        )
+        log = self.exchange.log
+        log["outcome"] = outcome
+        try:
+            log["charge_nano_usd"] = self._engine.call_settle(
+                self._hold, record, price.cost_nano_usd
+            )
+        except DeadlinePassed:
+            log["outcome"] = "expired"
+            raise errors.upstream_timeout() from None
+        except JournalFailed:
+            log["outcome"] = "unrecorded"
+            raise errors.internal(retry=False) from None
+        log["prompt_tokens"] = usage.prompt_tokens
+        log["completion_tokens"] = usage.completion_tokens
+        log["usage_source"] = price.usage_source
+        if price.flags:
+            log["flags"] = price.flags
+
+    def release(self) -> None:
+        """Nothing was sent upstream: give the money back, without a record."""
+        assert self._engine is not None, "the call was not opened"
+        assert self._hold is not None, "the call has no hold"
+        self._engine.hold_release(self._hold)
+
+    @property
+    def was_sent(self) -> bool:
+        return self._hold is not None and self._hold.call is not None
+
+    # --- Cutting a call that runs ----------------------------------------------------------------
+
+    def cut(self, reason: str) -> None:
+        """End it from outside: because its client left, or because the server stops."""
+        if self.cut_reason is None and self._task is not None:
+            self.cut_reason = reason
+            self._task.cancel()
+
+    @contextmanager
+    def cuttable(self) -> Iterator[None]:
+        """Inside, a cut ends the block; a cancellation that is none of ours goes on."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.cut_reason is None or self._task is None:
+                raise
+            self._task.uncancel()
+        finally:
+            # What follows must not be cut any more.
+            self.cut_reason = self.cut_reason or ""

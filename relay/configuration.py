@@ -1,0 +1,46 @@
+"""The data plane's settings, out of Django's. The rest of the data plane does not know Django."""
+
+import socket
+
+from django.conf import settings
+
+from billing.engine import Timing
+from relay.reservation import HoldPolicy
+from relay.runtime import RuntimeSettings
+from relay.upstream import Deadlines
+
+
+def runtime_settings() -> RuntimeSettings:
+    journals = settings.DATA_DIR / "journals"
+    journals.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return RuntimeSettings(
+        database_url=settings.DATABASE_URL,
+        journals=journals,
+        node=f"{socket.gethostname()}:{settings.DATA_DIR}"[:100],
+        timing=engine_timing(),
+        key_pepper=settings.KEY_PEPPER,
+        body_limit_bytes=settings.REQUEST_BODY_LIMIT_BYTES,
+        deadlines=Deadlines(
+            connect_seconds=settings.CONNECT_SECONDS,
+            first_byte_seconds=settings.FIRST_BYTE_SECONDS,
+            idle_seconds=settings.IDLE_SECONDS,
+            total_seconds=settings.MAX_CALL_SECONDS,
+        ),
+        hold_policy=HoldPolicy(
+            standard_output_tokens=settings.STANDARD_HOLD_OUTPUT_TOKENS,
+            unknown_max_output_tokens=settings.UNKNOWN_MAX_OUTPUT_TOKENS,
+        ),
+        free_tier_models=frozenset(settings.FREE_TIER_MODELS),
+        client_left_drain_seconds=settings.CLIENT_LEFT_DRAIN_SECONDS,
+    )
+
+
+def engine_timing() -> Timing:
+    heartbeat = settings.LEASE_HEARTBEAT_SECONDS
+    return Timing(
+        heartbeat=heartbeat,
+        ttl=settings.LEASE_TTL_SECONDS,
+        idle=settings.LEASE_IDLE_SECONDS,
+        max_call=settings.MAX_CALL_SECONDS,
+        grace=2 * heartbeat + 2,
+    )

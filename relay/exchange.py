@@ -1,0 +1,132 @@
+"""One HTTP exchange of the data plane: reading what the client sends, answering it once."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from billing.identifiers import uuid7
+from relay import errors
+from relay.asgi_types import Message, Receive, Scope, Send
+from relay.errors import RelayError, render
+from relay.headers import STREAM_HEADERS, Header, cors_headers
+
+# A client that sends its body more slowly than this keeps a connection for nothing.
+BODY_SECONDS = 120
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class Exchange:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.id = uuid7()
+        self.request_id = f"req_{self.id.hex}"
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: list[Header] = scope["headers"]
+        self.client_address: str | None = (scope.get("client") or (None,))[0]
+        self.started_at = time.monotonic()
+        self.status = 0  # Of the answer; 0 while there is none.
+        self.log: dict[str, Any] = {}  # What the endpoint adds to the log line of this exchange.
+        self._receive = receive
+        self._send = send
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header; names are lower case."""
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises RelayError, ClientLeft."""
+        encoding = (self.header(b"content-encoding") or b"identity").strip().lower()
+        if encoding not in (b"identity", b""):
+            raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
+        announced = self.header(b"content-length")
+        if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
+            raise errors.request_too_large(limit_bytes)
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body: bytes = message.get("body", b"")
+            if len(body) > limit_bytes:
+                raise errors.request_too_large(limit_bytes)
+            return body
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._rest_of_body(message, limit_bytes)
+        except TimeoutError:
+            raise errors.request_timeout() from None
+
+    async def _rest_of_body(self, message: Message, limit_bytes: int) -> bytes:
+        pieces, size = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise errors.request_too_large(limit_bytes)
+            pieces.append(piece)
+            if not message.get("more_body"):
+                return b"".join(pieces)
+            message = await self._receive()
+
+    async def departure(self) -> None:
+        """Returns when the client has left; only after the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        """Send a whole answer."""
+        assert not self.status, "an exchange is answered once"
+        self.status = status
+        head = [
+            *headers,
+            (b"x-request-id", self.request_id.encode()),
+            *cors_headers(),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def preflight(self, headers: Iterable[Header]) -> None:
+        """Answer a browser's question whether it may call."""
+        self.status = 204
+        await self._send({"type": "http.response.start", "status": 204, "headers": list(headers)})
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def refuse(self, error: RelayError) -> None:
+        """Answer with an error."""
+        status, headers, body = render(error)
+        extra = [
+            (b"openai-processing-ms", str(self.elapsed_ms()).encode()),
+            *((name, value) for name, value in headers if name != b"content-length"),
+        ]
+        if status in (400, 408, 413):
+            # What is left of the body is not wanted, so the connection cannot serve another call.
+            extra.append((b"connection", b"close"))
+        self.log.setdefault("error", error.code or error.type)
+        await self.answer(status, extra, body if self.method != "HEAD" else b"")
+
+    async def stream_start(self, headers: Iterable[Header]) -> None:
+        assert not self.status, "an exchange is answered once"
+        self.status = 200
+        head = [
+            *STREAM_HEADERS,
+            *((name, value) for name, value in headers if name != b"content-type"),
+            (b"x-request-id", self.request_id.encode()),
+            *cors_headers(),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": head})
+
+    async def stream(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def stream_end(self, data: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": data})
+
+    def elapsed_ms(self) -> int:
+        return int((time.monotonic() - self.started_at) * 1000)

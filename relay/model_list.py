@@ -1,0 +1,49 @@
+"""GET /models and /models/{id}: what this key may call. Nobody upstream is asked."""
+
+from typing import Any
+
+import msgspec
+
+from accounts.directory import Principal
+from billing.catalog import PricedModel
+from relay import errors
+from relay.exchange import Exchange
+from relay.runtime import Runtime
+
+OWNER = "openai"
+JSON = ((b"content-type", b"application/json"),)
+
+
+async def model_list(exchange: Exchange, principal: Principal, runtime: Runtime) -> None:
+    data = [_document(model) for model in _callable(principal, runtime)]
+    await _answer(exchange, {"object": "list", "data": data})
+
+
+async def model_get(exchange: Exchange, principal: Principal, runtime: Runtime, name: str) -> None:
+    """Raises RelayError."""
+    for model in _callable(principal, runtime):
+        if model.model == name:
+            await _answer(exchange, _document(model))
+            return
+    raise errors.model_not_found(name)
+
+
+def _callable(principal: Principal, runtime: Runtime) -> list[PricedModel]:
+    if runtime.catalog is None:
+        raise errors.store_unavailable()
+    allowed = principal.allowed_models
+    return [
+        model
+        for model in runtime.catalog.models()
+        if (allowed is None or model.model in allowed) and runtime.channels.candidates(model.model)
+    ]
+
+
+def _document(model: PricedModel) -> dict[str, Any]:
+    # No null anywhere: some clients drop the whole list for one.
+    return {"id": model.model, "object": "model", "created": model.priced_at, "owned_by": OWNER}
+
+
+async def _answer(exchange: Exchange, document: dict[str, Any]) -> None:
+    body = msgspec.json.encode(document)
+    await exchange.answer(200, JSON, body if exchange.method != "HEAD" else b"")

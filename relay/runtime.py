@@ -1,0 +1,157 @@
+"""What the data plane knows and uses: keys, prices and channels in memory, money, upstreams.
+
+It follows the changes that the database notifies, and looks once a second for those it missed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from accounts.directory import Directory, Principal, principal_load
+from billing.catalog import Catalog, catalog_load
+from billing.engine import Connection, EngineSettings, MoneyEngine, OutcomeUnknown, Timing
+from relay.channel_table import ChannelTable, channels_load
+from relay.reservation import HoldPolicy
+from relay.upstream import Deadlines, UpstreamEngine
+
+logger = logging.getLogger("tollgate.relay")
+CHECK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    database_url: str
+    journals: Path
+    node: str
+    timing: Timing
+    key_pepper: str
+    body_limit_bytes: int
+    deadlines: Deadlines
+    hold_policy: HoldPolicy
+    free_tier_models: frozenset[str]  # Empty: all of them.
+    client_left_drain_seconds: float
+
+
+class Runtime:
+    def __init__(self, settings: RuntimeSettings) -> None:
+        self.settings = settings
+        self.engine = MoneyEngine(
+            EngineSettings(
+                database_url=settings.database_url,
+                journals=settings.journals,
+                node=settings.node,
+                timing=settings.timing,
+            )
+        )
+        self.directory = Directory(self._principal)
+        self.upstream = UpstreamEngine()
+        self.catalog: Catalog | None = None
+        self.channels = ChannelTable([])
+        self._known = {"accounts": -1, "prices": -1, "channels": -1}
+        self._stale: set[str] = {"prices", "channels"}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def problems(self) -> list[str]:
+        """Why calls cannot be served now; empty when all is well."""
+        found = self.engine.problems()
+        if self.catalog is None:
+            found.append("the prices are not loaded")
+        if self.channels.version < 0:
+            found.append("the channels are not loaded")
+        return found
+
+    async def start(self) -> None:
+        self.engine.subscribe(self._changed, reconnected=self._missed)
+        await self.engine.start()
+        await self._reload()
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._check())]
+
+    async def stop(self, patience_seconds: float) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.directory.close()
+        await self.engine.stop(patience_seconds)
+        await self.upstream.close()
+
+    async def _principal(self, digest: bytes) -> Principal | None:
+        return await self.engine.leases_database.run(partial(principal_load, digest=digest))
+
+    # --- Following changes -----------------------------------------------------------------------
+
+    def _changed(self, topic: str, version: int, organization_id: int) -> None:
+        if topic == "accounts":
+            self.directory.forget_organization(organization_id)
+        elif topic in ("prices", "channels"):
+            self._stale.add(topic)
+            self._wake.set()
+        else:
+            return
+        self._known[topic] = max(self._known[topic], version)
+
+    def _missed(self) -> None:
+        """Notifications may have been missed: everything could have changed."""
+        self.directory.forget_all()
+        self._stale |= {"prices", "channels"}
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        loads: dict[str, Callable[[], Awaitable[None]]] = {
+            "prices": self._reload_prices,
+            "channels": self._reload_channels,
+        }
+        for topic in sorted(self._stale):
+            self._stale.discard(topic)
+            try:
+                await loads[topic]()
+            except OutcomeUnknown as error:
+                logger.warning("The %s cannot be loaded: %s", topic, error)
+                self._stale.add(topic)  # The check each second tries again.
+            except Exception:
+                logger.critical("The %s cannot be loaded.", topic, exc_info=True)
+                self._stale.add(topic)
+
+    async def _reload_prices(self) -> None:
+        self.catalog = await self.engine.leases_database.run(catalog_load)
+        self._known["prices"] = max(self._known["prices"], self.catalog.version)
+
+    async def _reload_channels(self) -> None:
+        self.channels = await self.engine.leases_database.run(channels_load)
+        self._known["channels"] = max(self._known["channels"], self.channels.version)
+
+    async def _check(self) -> None:
+        """The second look: notifications are hints, the versions are the truth."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            if self._stale:
+                self._wake.set()
+            try:
+                versions = await self.engine.leases_database.run(_versions)
+            except OutcomeUnknown:
+                continue
+            for topic, version in versions:
+                if version <= self._known.get(topic, version):
+                    continue
+                self._known[topic] = version
+                if topic == "accounts":
+                    self.directory.forget_all()
+                else:
+                    self._stale.add(topic)
+                    self._wake.set()
+
+
+async def _versions(connection: Connection) -> list[tuple[str, int]]:
+    cursor = await connection.execute(
+        "SELECT topic, version FROM accounts_configurationversion WHERE topic <> ''"
+    )
+    return [(topic, version) for topic, version in await cursor.fetchall()]
