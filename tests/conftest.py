@@ -45,7 +45,7 @@ def template_database() -> Iterator[str]:
     """The name of a migrated database with the price book, which nobody is connected to."""
     name = f"template_{uuid4().hex[:12]}"
     on_server("CREATE DATABASE {database}", name)
-    for command in (["migrate", "--verbosity", "0"], ["price_book_load"])[:1]:
+    for command in (["migrate", "--verbosity", "0"], ["price_book_load"]):
         done = manage(*command, DATABASE_URL=url_of(name))
         assert done.returncode == 0, done.stderr
     yield name
