@@ -52,9 +52,10 @@ class OpenCall:
         self._hold: Hold | None = None
         self._engine: MoneyEngine | None = None
         self._task = asyncio.current_task()
+        self._deadline: asyncio.TimerHandle | None = None
 
-    async def open(self, engine: MoneyEngine) -> Hold:
-        """Set the money aside. Raises RelayError."""
+    async def open(self, engine: MoneyEngine, *, seconds: float) -> Hold:
+        """Set the money aside, for a call that is cut after so many seconds. Raises RelayError."""
         self._engine = engine
         try:
             self._hold = await engine.hold_open(self.reservation.hold)
@@ -62,6 +63,7 @@ class OpenCall:
             raise errors.insufficient_quota() from None
         except EngineUnavailable:
             raise errors.store_unavailable() from None
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut, "deadline")
         return self._hold
 
     def sent_to(self, route: ChannelRoute, endpoint: str) -> None:
@@ -177,3 +179,5 @@ class OpenCall:
         finally:
             # What follows must not be cut any more.
             self.cut_reason = self.cut_reason or ""
+            if self._deadline is not None:
+                self._deadline.cancel()

@@ -110,7 +110,8 @@ class ChatEndpoint:
         return quote, candidates
 
     async def _relay(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
-        hold = await call.open(self._runtime.engine)
+        deadlines = self._runtime.settings.deadlines
+        hold = await call.open(self._runtime.engine, seconds=deadlines.total_seconds)
         free_models = self._runtime.settings.free_tier_models
         if hold.free_tier and free_models and call.request.model not in free_models:
             raise errors.model_not_found(call.request.model)

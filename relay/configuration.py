@@ -24,7 +24,7 @@ def runtime_settings() -> RuntimeSettings:
             connect_seconds=settings.CONNECT_SECONDS,
             first_byte_seconds=settings.FIRST_BYTE_SECONDS,
             idle_seconds=settings.IDLE_SECONDS,
-            total_seconds=settings.MAX_CALL_SECONDS,
+            total_seconds=call_seconds(),
         ),
         hold_policy=HoldPolicy(
             standard_output_tokens=settings.STANDARD_HOLD_OUTPUT_TOKENS,
@@ -33,6 +33,11 @@ def runtime_settings() -> RuntimeSettings:
         free_tier_models=frozenset(settings.FREE_TIER_MODELS),
         client_left_drain_seconds=settings.CLIENT_LEFT_DRAIN_SECONDS,
     )
+
+
+def call_seconds() -> float:
+    """How long a call may take: so much less than its hold lasts that it still can be settled."""
+    return float(settings.MAX_CALL_SECONDS - min(5.0, settings.MAX_CALL_SECONDS / 10))
 
 
 def engine_timing() -> Timing:

@@ -6,8 +6,8 @@ from billing.engine.holds import (
     Bounds,
     EngineUnavailable,
     Hold,
-    HoldState,
     HoldRequest,
+    HoldState,
     InsufficientQuota,
 )
 from billing.engine.journal import JournalFailed

@@ -20,7 +20,7 @@ class Database:
     """Runs one transaction at a time; a connection that failed is thrown away, never reused."""
 
     def __init__(self, *, url: str, timeout: float, listen: bool = False) -> None:
-        self.connected_at = 0.0  # Loop time of the current connection's beginning.
+        self.connected_at = float("inf")  # Loop time of the current connection's beginning.
         self.connections = 0  # How many were made; who listens must look again after each.
         self._timeout = timeout
         self._listen = listen

@@ -26,6 +26,7 @@ from billing.engine.timing import Timing, now
 from billing.engine.worker import Worker
 
 RETRY_SECONDS = 0.2
+STOP_POLL_SECONDS = 0.02
 logger = logging.getLogger("tollgate.engine")
 # Told (topic, version, organization id) of every change that the database notifies.
 Subscriber = Callable[[str, int, int], None]
@@ -117,6 +118,10 @@ class MoneyEngine:
         self._incarnate()
         if self._workers:
             await self._workers[-1].renew()
+        if not self.problems():
+            # What dead siblings left goes back to its wallets before the first call is served.
+            with contextlib.suppress(OutcomeUnknown):
+                await self.replay_dead_siblings()
         self._tasks = [asyncio.create_task(loop()) for loop in loops]
 
     async def stop(self, patience_seconds: float) -> None:
@@ -127,11 +132,8 @@ class MoneyEngine:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_seconds):
                 while self._workers:
-                    for worker in self._workers:
-                        worker.tidy()
-                    await self._ship_once()
-                    await self._finish_retired()
-                    await asyncio.sleep(0.02)
+                    await self._wind_up()
+                    await asyncio.sleep(STOP_POLL_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,6 +142,13 @@ class MoneyEngine:
             worker.journal.close()
         await self.leases_database.close()
         await self._shipping_database.close()
+
+    async def _wind_up(self) -> None:
+        for worker in self._workers:
+            worker.tidy()
+        with contextlib.suppress(OutcomeUnknown):
+            await self._ship_once()
+            await self._finish_retired()
 
     def _incarnate(self) -> None:
         settings = self.settings
@@ -157,11 +166,15 @@ class MoneyEngine:
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         """Run it for ever, at that pace; a failure is told, and does not end the loop."""
+        answers = True
         while True:
             try:
                 await action()
+                answers = True
             except OutcomeUnknown as error:
-                logger.warning("The database did not answer: %s", error)
+                if answers:  # Said once an outage, not at each try.
+                    logger.warning("The database does not answer: %s", error)
+                answers = False
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 logger.critical("A loop of the engine failed.", exc_info=True)

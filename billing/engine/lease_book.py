@@ -171,6 +171,7 @@ class LeaseBook:
             lease.busy = False
             self._pump(account, may_grow=False)
             return
+        account.strict, account.free_tier = answer.strict, answer.free_tier
         for waiter in waiters:
             waiter.answered = True
         self._adopt(lease, answer.view, sent_at)
@@ -206,6 +207,7 @@ class LeaseBook:
         at = now()
         minimum = min(account.bounds(waiter.request).minimum_nano_usd for waiter in asked)
         # Other workers may return money, and calls of our own may leave some of their holds.
+        self._pump(account, may_grow=False)  # The policy may be known only now.
         hopeless = answer.reachable_nano_usd + lease.granted - lease.spent < minimum
         for waiter in list(account.waiting):
             waited = at - waiter.asked_at >= self._timing.recall_wait

@@ -4,6 +4,7 @@ Callers hold the wallet's row lock: `wallet_lock` is the first thing they do.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from billing.engine.database import Connection
@@ -17,17 +18,24 @@ class WalletMissing(Exception):
     """The organization has no wallet: it was not made by `organization_open`."""
 
 
-async def wallet_lock(connection: Connection, organization_id: int) -> tuple[bool, int, int]:
-    """Lock the wallet; returns (strict, balance, debt)."""
+class LockedWallet(NamedTuple):
+    strict: bool
+    free_tier: bool
+    balance_nano_usd: int
+    debt_nano_usd: int
+
+
+async def wallet_lock(connection: Connection, organization_id: int) -> LockedWallet:
+    """Lock the wallet's row until the transaction ends. Raises WalletMissing."""
     cursor = await connection.execute(
-        "SELECT strict, balance_nano_usd, debt_nano_usd FROM billing_wallet"
-        " WHERE organization_id = %s FOR UPDATE",
+        "SELECT strict, strict AND NOT strict_always, balance_nano_usd, debt_nano_usd"
+        " FROM billing_wallet WHERE organization_id = %s FOR UPDATE",
         [organization_id],
     )
     row = await cursor.fetchone()
     if row is None:
         raise WalletMissing(f"organization {organization_id}")
-    return row[0], row[1], row[2]
+    return LockedWallet(*row)
 
 
 async def post(
@@ -177,7 +185,7 @@ async def _credit(
     connection: Connection, organization_id: int, parts: Sequence[tuple[int, int]]
 ) -> None:
     """Give leased parts of grants back to the wallet; they repay its debt first."""
-    _, _, debt = await wallet_lock(connection, organization_id)
+    debt = (await wallet_lock(connection, organization_id)).debt_nano_usd
     repaid: list[Slice] = []
     freed: list[Slice] = []
     rest = debt

@@ -232,8 +232,10 @@ async def _exceed(
     connection: Connection, organization_id: int, lease_id: UUID, excess: int
 ) -> None:
     """A call cost more than its lease had: standard holds only, where the wallet may owe."""
-    strict, _, _ = await money_moves.wallet_lock(connection, organization_id)
-    assert not strict, f"strict organization {organization_id} spent {excess} beyond its lease"
+    wallet = await money_moves.wallet_lock(connection, organization_id)
+    assert not wallet.strict, (
+        f"strict organization {organization_id} spent {excess} beyond its lease"
+    )
     await money_moves.grants_expire(connection, organization_id)
     slices = await money_moves.debit(connection, organization_id, excess, may_owe=True)
     await money_moves.slices_append(connection, lease_id, slices)
@@ -256,8 +258,8 @@ async def _settle_late(
 ) -> None:
     """The worker was lost and came back: the wallet pays what it has, the rest is our loss."""
     await money_moves.grants_expire(connection, organization_id)
-    _, balance, _ = await money_moves.wallet_lock(connection, organization_id)
-    covered = min(charge, max(0, balance))
+    wallet = await money_moves.wallet_lock(connection, organization_id)
+    covered = min(charge, max(0, wallet.balance_nano_usd))
     slices = await money_moves.debit(connection, organization_id, covered)
     await money_moves.leased_burn(connection, slices)
     await money_moves.post(

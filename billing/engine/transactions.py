@@ -6,6 +6,7 @@ on a lease carries the version that its worker expects, so a copy that comes lat
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +46,8 @@ class Want:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrowAnswer:
     short: bool
+    strict: bool
+    free_tier: bool
     view: LeaseView | None
     # On short: what the wallet has, with what other workers' open leases have not spent.
     reachable_nano_usd: int = 0
@@ -128,25 +131,25 @@ async def grow(connection: Connection, want: Want, timing: Timing) -> GrowAnswer
     )
     if await alive.fetchone() is None:
         return None
-    await money_moves.wallet_lock(connection, want.organization_id)
+    wallet = await money_moves.wallet_lock(connection, want.organization_id)
+    answer = partial(GrowAnswer, strict=wallet.strict, free_tier=wallet.free_tier)
     await money_moves.grants_expire(connection, want.organization_id)
     lease = await _lease(connection, want.lease_id)
     if (lease.version if lease else 0) != want.version or (lease and lease.state != "open"):
         # An earlier copy of this operation was applied after all: the row is the answer.
-        return GrowAnswer(short=False, view=lease)
+        return answer(short=False, view=lease)
     available = await money_moves.available(connection, want.organization_id)
     if available < want.minimum_nano_usd:
-        return await _short(connection, want, lease, available)
+        reachable = available + await _short(connection, want)
+        return answer(short=True, view=lease, reachable_nano_usd=reachable)
     desired = max(want.minimum_nano_usd, want.desired_nano_usd, available // 4)
     amount = min(max(want.wanted_nano_usd, want.desired_nano_usd), desired, available)
     await _extend(connection, want, amount, timing)
-    return GrowAnswer(short=False, view=await _lease(connection, want.lease_id))
+    return answer(short=False, view=await _lease(connection, want.lease_id))
 
 
-async def _short(
-    connection: Connection, want: Want, lease: LeaseView | None, available: int
-) -> GrowAnswer:
-    """Store the recall and notify it. Also tell how much it could bring at best."""
+async def _short(connection: Connection, want: Want) -> int:
+    """Store the recall and notify it; returns how much it could bring at best."""
     await connection.execute(
         "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = %s",
         [want.organization_id],
@@ -161,7 +164,7 @@ async def _short(
     )
     row = await cursor.fetchone()
     assert row is not None, "an aggregate without a row"
-    return GrowAnswer(short=True, view=lease, reachable_nano_usd=available + row[0])
+    return int(row[0])
 
 
 async def _extend(connection: Connection, want: Want, amount: int, timing: Timing) -> None:
