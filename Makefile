@@ -1,0 +1,82 @@
+# `make run` starts Tollgate, `make test` runs its tests; both install what they need into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install \
+	--require-hashes --only-binary :all: --progress-bar off
+# Packages with tests of the official Node.js SDK.
+NODE_LOCKS := $(wildcard tests/*/package-lock.json tests/*/*/package-lock.json)
+NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,$(NODE_LOCKS))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check requirements clean install install-development
+
+help:
+	@echo "make run           start Tollgate (PORT, DATA_DIR, WORKERS, OPENAI_API_KEY ... see README.md)"
+	@echo "make test          run the tests; TESTS=tests/gateway runs only those"
+	@echo "make check         formatting, lint, types, import contracts, migrations"
+	@echo "make requirements  resolve requirements/*.in into pinned and hashed *.txt"
+	@echo "make clean         remove what can be made again; never DATA_DIR"
+
+run: install
+	@exec $(BIN)/python manage.py run
+
+TESTS ?= tests
+test: install-development $(NODE_STAMPS)
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: install-development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python -W "ignore:Got an error checking a consistent migration history" \
+		manage.py makemigrations --check --dry-run
+
+# --- What is installed -----------------------------------------------------------------------------
+
+install: $(VENV)/.runtime
+install-development: $(VENV)/.development
+
+$(VENV)/.runtime: requirements/runtime.txt $(BIN)/python
+	@echo "- Installing into $(VENV) (only when requirements change)"
+	@$(PIP) -q -r requirements/runtime.txt
+	@touch $@
+
+$(VENV)/.development: requirements/development.txt $(VENV)/.runtime
+	@echo "- Installing what the tests need into $(VENV) (only when requirements change)"
+	@$(PIP) -q -r requirements/development.txt
+	@touch $@
+
+# A link that leads nowhere, because Python was upgraded, does not exist to make either.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON): install Python 3.11 or newer (Debian: apt install python3 python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit((3, 11) <= v < (3, 14) and None or \
+		"Tollgate needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=python3.12" \
+		% (sys.executable, v.major, v.minor))'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's venv module is missing: install Debian's package python3-venv (apt install python3-venv)." >&2; exit 1; }
+	@echo "- Making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+%/node_modules/.installed: %/package-lock.json
+	@command -v npm >/dev/null || { \
+		echo "The tests of the Node.js SDK need node and npm (Debian: apt install nodejs npm)." >&2; exit 1; }
+	@npm ci --prefix $* --silent --no-audit --no-fund
+	@touch $@
+
+# uv resolves for all supported Python versions at once, which pip cannot.
+UV := UV_CUSTOM_COMPILE_COMMAND="make requirements" uv pip compile --quiet --universal \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links
+requirements:
+	@command -v uv >/dev/null || { echo "make requirements needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	$(UV) requirements/runtime.in -o requirements/runtime.txt
+	$(UV) requirements/development.in -o requirements/development.txt
+
+clean:
+	rm -rf $(VENV) staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find tests -name node_modules -prune -exec rm -rf {} +
