@@ -1,0 +1,3 @@
+from tests.committing import committing_db, listener
+
+__all__ = ["committing_db", "listener"]
