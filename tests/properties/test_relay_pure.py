@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.json_members import read_members, splice_members, value_spans
@@ -12,6 +12,9 @@ from relay.meter import ChatStreamMeter
 from relay.paths import match
 from relay.requests import InvalidRequest, parse_chat, upstream_body
 from relay.sse import Event, SseSplitter
+
+# How fast a busy machine is, is no property.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Server-sent events.
 
@@ -57,6 +60,7 @@ def reference_data(stream: bytes) -> list[bytes]:
     return dispatched
 
 
+@unhurried
 @given(STREAMS, st.lists(st.integers(0, 300), max_size=8))
 def test_events_do_not_depend_on_where_the_stream_is_cut(stream: bytes, places: list[int]) -> None:
     whole = split(iter([stream]))
@@ -65,6 +69,7 @@ def test_events_do_not_depend_on_where_the_stream_is_cut(stream: bytes, places: 
     assert b"".join(event.raw for event in whole) == stream.removeprefix(b"\xef\xbb\xbf")
 
 
+@unhurried
 @given(STREAMS)
 def test_events_are_those_of_the_standard(stream: bytes) -> None:
     splitter = SseSplitter()
@@ -73,6 +78,7 @@ def test_events_are_those_of_the_standard(stream: bytes) -> None:
     assert [event.data for event in events if event.data is not None] == reference_data(stream)
 
 
+@unhurried
 @given(STREAMS, st.lists(st.integers(0, 300), max_size=8), st.integers(4, 40))
 def test_pieces_add_up_to_the_stream(stream: bytes, places: list[int], bound: int) -> None:
     events = split(cut(stream, places), bound)
@@ -108,6 +114,7 @@ CHAT_EVENTS = st.one_of(
 )
 
 
+@unhurried
 @given(
     st.lists(CHAT_EVENTS, max_size=6).map(b"".join),
     st.lists(st.integers(0, 900), max_size=6),
@@ -184,6 +191,7 @@ def pairs(text: bytes) -> list[tuple[str, Any]]:
     return [(name, plain(value)) for name, value in read]
 
 
+@unhurried
 @given(object_texts().filter(is_text))
 def test_members_and_their_places_are_those_of_a_reference(text: bytes) -> None:
     members = read_members(text)
@@ -204,6 +212,7 @@ def refusal(body: bytes) -> InvalidRequest | None:
     return None
 
 
+@unhurried
 @given(st.lists(st.tuples(escaped_name(NAMES), JSON, SPACE), max_size=5))
 def test_twice_named_fields_are_those_that_a_reference_sees_twice(
     members: list[tuple[str, Any, str]],
@@ -248,6 +257,7 @@ def chat_bodies(draw: st.DrawFn) -> bytes:
     ).encode("utf-8", "surrogatepass")
 
 
+@unhurried
 @given(
     chat_bodies().filter(is_text),
     st.text(min_size=1, max_size=9).filter(lambda model: is_text(model.encode("utf-8", "ignore"))),
@@ -276,6 +286,7 @@ def test_an_upstream_body_differs_only_where_it_must(
     assert is_text(body)
 
 
+@unhurried
 @given(object_texts().filter(is_text), st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3))
 def test_a_splice_leaves_every_other_byte(text: bytes, changes: dict[str, Any]) -> None:
     members = read_members(text)
@@ -299,6 +310,7 @@ def test_a_splice_leaves_every_other_byte(text: bytes, changes: dict[str, Any]) 
             assert after[name] == value
 
 
+@unhurried
 @given(st.binary(max_size=60))
 def test_no_body_does_more_than_be_refused(body: bytes) -> None:
     error = refusal(body)
@@ -324,6 +336,7 @@ SEGMENTS = st.sampled_from(
 )
 
 
+@unhurried
 @given(st.lists(SEGMENTS | st.text(max_size=4), max_size=9).map(lambda s: "/" + "/".join(s)))
 def test_folding_a_path_twice_is_folding_it_once(path: str) -> None:
     matched = match(path)

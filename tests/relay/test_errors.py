@@ -149,6 +149,11 @@ def test_no_name_breaks_out_of_an_event(name: str) -> None:
     assert json.loads(event[6:])["error"]["code"] == "model_not_found"
 
 
+def test_a_message_is_bounded() -> None:
+    error = errors.permission_denied("x" * 100_000)
+    assert len(render(error)[2]) < 2200
+
+
 def test_an_error_says_what_it_is_in_a_log() -> None:
     assert str(errors.internal()).startswith("500 server_error: ")
     assert str(errors.upstream_timeout()).startswith("504 upstream_timeout: ")

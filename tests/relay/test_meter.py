@@ -257,6 +257,15 @@ def test_an_error_is_told_once_in_our_shape_and_ends_the_output(raw: bytes, befo
     assert meter.delivered_text() == ("a" if before else "")
 
 
+def test_no_usage_chunk_is_shown_beside_an_error() -> None:
+    usage = event(usage_chunk())
+    for stream in ([usage, event({"error": ERROR}), DONE], [event({"error": ERROR}), usage, DONE]):
+        forwarded, meter = run(*stream, include_usage=True)
+        assert told(forwarded) == ERROR
+        assert forwarded.count(b"\n") == 2
+        assert meter.usage == USAGE
+
+
 def test_an_error_before_any_output() -> None:
     _, meter = run(event({"error": ERROR}), DONE)
     assert not meter.output_seen
@@ -368,8 +377,10 @@ def test_usage_is_found_behind_a_line_of_any_size(size: int) -> None:
 def test_a_large_event_is_mended_as_it_passes() -> None:
     large = text("你" * 200_000)
     raw = b"event: x\r\nid: 1\r\n: c\r\n" + large.replace("你".encode() * 2, b"\xff\xe4\xbd", 1)
-    forwarded, _ = run(*(raw[at : at + 999] for at in range(0, len(raw), 999)), text("b"), DONE)
-    assert forwarded == large.replace("你你".encode(), "\ufffd\ufffd".encode(), 1) + text("b")
+    chunks = [raw[at : at + 999] for at in range(0, len(raw), 999)]
+    mended = large.replace("你你".encode(), "\ufffd\ufffd".encode(), 1)
+    forwarded, _ = run(*chunks, *chunks, text("b"), DONE)
+    assert forwarded == mended * 2 + text("b")
 
 
 def test_a_large_event_that_is_cut_does_not_swallow_the_error_behind_it() -> None:
