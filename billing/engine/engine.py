@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from uuid import UUID
 from billing.engine import transactions
 from billing.engine.database import Database, OutcomeUnknown
 from billing.engine.holds import EngineUnavailable, Hold, HoldRequest
-from billing.engine.journal import JournalFull, lock_file
+from billing.engine.journal import JournalFull, lock_file, remove
 from billing.engine.records import Call, Outcome
 from billing.engine.shipper import ShipCounters, Shipper
 from billing.engine.sweeper import sweep
@@ -27,6 +28,7 @@ from billing.engine.worker import Worker
 
 RETRY_SECONDS = 0.2
 STOP_POLL_SECONDS = 0.02
+NAMELESS_SECONDS = 10.0
 logger = logging.getLogger("tollgate.engine")
 # Told (topic, version, organization id) of every change that the database notifies.
 Subscriber = Callable[[str, int, int], None]
@@ -204,7 +206,8 @@ class MoneyEngine:
     async def _finish_retired(self) -> None:
         for worker in [w for w in self._workers if w.retired and w.ready_to_finish()]:
             finish = partial(transactions.finish, worker_id=worker.id, end=worker.journal.end)
-            if await self._shipping_database.run(finish):
+            # While it was asked, the loop and a stop may both have come here.
+            if await self._shipping_database.run(finish) and worker in self._workers:
                 self._workers.remove(worker)
                 await worker.book.close()
                 worker.journal.destroy()
@@ -261,13 +264,13 @@ class MoneyEngine:
             if directory.name in own or not directory.is_dir():
                 continue
             if directory.name.startswith("."):
-                _remove_unborn(directory)
+                _remove_nameless(directory)
             else:
                 await self._replay(directory)
 
     async def _replay(self, directory: Path) -> None:
         try:
-            lock = lock_file(directory / "lock")
+            lock = lock_file(directory / "lock", create=False)
         except FileNotFoundError:
             return  # Its owner has just finished it.
         if lock is None:
@@ -278,7 +281,7 @@ class MoneyEngine:
                 extra={"fields": {"worker": directory.name, "by": os.getpid()}},
             )
             await self._shipper.replay(directory, UUID(directory.name))
-            shutil.rmtree(directory)
+            remove(directory)
         finally:
             os.close(lock)
 
@@ -293,9 +296,15 @@ class MoneyEngine:
             logger.critical("A worker was declared lost; its unspent money went back.")
 
 
-def _remove_unborn(directory: Path) -> None:
-    """A journal whose maker died before it got its name: nothing was ever written to it."""
-    lock = lock_file(directory / "lock")
-    if lock is not None:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
+def _remove_nameless(directory: Path) -> None:
+    """A journal whose maker died before it got its name, or while it was removed: nobody needs it.
+
+    A young one may still get its name from a sibling that is starting right now.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - directory.stat().st_mtime < NAMELESS_SECONDS:
+            return
+        lock = lock_file(directory / "lock", create=True)
+        if lock is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)

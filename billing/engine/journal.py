@@ -46,12 +46,14 @@ def segments(directory: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem), path) for path in directory.glob(f"*{SUFFIX}"))
 
 
-def lock_file(path: Path) -> int | None:
+def lock_file(path: Path, *, create: bool) -> int | None:
     """A descriptor that holds the lock, or None while somebody living holds it.
 
-    The descriptor is close-on-exec; a process that forks must not keep it in the child.
+    The descriptor is close-on-exec; a process that forks must not keep it in the child. Raises
+    FileNotFoundError.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    creating = os.O_CREAT if create else 0
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | creating, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -88,7 +90,7 @@ class Journal:
         """A new journal, visible under its name only once it is locked."""
         temporary = root / f".{worker_id}.new"
         temporary.mkdir(mode=0o700)
-        lock = lock_file(temporary / "lock")
+        lock = lock_file(temporary / "lock", create=True)
         assert lock is not None, "somebody locked a directory that has just been made"
         directory = root / str(worker_id)
         try:
@@ -174,7 +176,7 @@ class Journal:
 
     def destroy(self) -> None:
         """Remove the journal, after the database acknowledged that its worker has finished."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remove(self.directory)
         self.close()
 
     def _rotate(self) -> None:
@@ -240,6 +242,17 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(directory: Path) -> None:
+    """Remove a journal that nobody needs any more; its lock is held.
+
+    It loses its name first: whoever looks at it meanwhile, or after a kill in between, never takes
+    what is left of it for a journal.
+    """
+    nameless = directory.with_name(f".{directory.name}.old")
+    directory.rename(nameless)
+    shutil.rmtree(nameless, ignore_errors=True)
 
 
 def first_offset(directory: Path) -> int:
