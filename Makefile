@@ -41,12 +41,12 @@ install: $(VENV)/.runtime
 install-development: $(VENV)/.development
 
 $(VENV)/.runtime: requirements/runtime.txt $(BIN)/python
-	@echo "- Installing into $(VENV) (only when requirements change)"
+	@echo "- Installing into $(VENV): half a minute, and only when requirements change"
 	@$(PIP) -q -r requirements/runtime.txt
 	@touch $@
 
 $(VENV)/.development: requirements/development.txt $(VENV)/.runtime
-	@echo "- Installing what the tests need into $(VENV) (only when requirements change)"
+	@echo "- Installing what the tests need into $(VENV)"
 	@$(PIP) -q -r requirements/development.txt
 	@touch $@
 
@@ -54,7 +54,7 @@ $(VENV)/.development: requirements/development.txt $(VENV)/.runtime
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "There is no $(PYTHON): install Python 3.11 or newer (Debian: apt install python3 python3-venv)." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit((3, 11) <= v < (3, 14) and None or \
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 		"Tollgate needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=python3.12" \
 		% (sys.executable, v.major, v.minor))'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \

@@ -77,8 +77,9 @@ app.autodiscover_tasks(["billing"], related_name="jobs")
 @setup_logging.connect
 def keep_our_logging(**_: object) -> None:
     """Being connected is enough: Celery then leaves logging as Django set it up."""
-    # It reports each run of each job.
+    # They report each run of each job, and that a folder has no host name.
     logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("kombu.connection").setLevel(logging.ERROR)
 
 
 def jobs_run() -> None:

@@ -10,7 +10,11 @@ BACKLOG = 2048
 _LISTENING = "0A"
 
 
-class PortTaken(Exception):
+class UnableToListen(Exception):
+    """The address is none that this machine can listen on."""
+
+
+class PortTaken(UnableToListen):
     """Another process listens there."""
 
     def __init__(self, *, host: str, port: int, pid: int | None) -> None:
@@ -24,12 +28,14 @@ class PortTaken(Exception):
 def bind_listener(host: str, port: int) -> socket.socket:
     """A socket that listens already: calls wait in its queue until a worker accepts them.
 
-    Only listening claims a port, two processes may bind the same one. Raises PortTaken, and OSError
-    for a host that is none of ours.
+    Only listening claims a port, two processes may bind the same one. Raises UnableToListen.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UnableToListen(f"HOST {host} is no address: {error.strerror}") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,7 +45,7 @@ def bind_listener(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host=host, port=port, pid=port_holder(port)) from error
-        raise
+        raise UnableToListen(f"cannot listen on {host}, port {port}: {error.strerror}") from error
     listener.setblocking(False)
     return listener
 

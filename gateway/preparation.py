@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
+import psycopg
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
@@ -33,6 +35,7 @@ OLDEST_POSTGRES = 15
 # Any number; it must only be the same on all nodes that share a database.
 _LOCK = 8_264_537_110_929_441
 _FOREVER_SECONDS = 3600.0
+_CONNECT_SECONDS = 5
 # What a pipe takes at once, so that the child never waits for its reader.
 _LONGEST_REPORT = 4096
 _LONGEST_REFUSAL = 2000
@@ -75,9 +78,9 @@ def database_prepare(*, simulator_url: str | None, progress: Progress) -> Prepar
 
 
 def _refuse_old_server() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
-        (major,) = cursor.fetchone()
+    # Not through Django's pool, which would try for long and then not say what is wrong.
+    with psycopg.connect(settings.DATABASE_URL, connect_timeout=_CONNECT_SECONDS) as server:
+        major = server.info.server_version // 10_000
     if major < OLDEST_POSTGRES:
         raise ImproperlyConfigured(
             f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; DATABASE_URL leads to {major}."
@@ -111,9 +114,13 @@ def _load_prices(progress: Progress, *, now: dt.datetime) -> None:
 
 
 def prepare_in_child(
-    *, simulator_url: str | None, progress: Progress, signals: Signals
+    *,
+    simulator_url: str | None,
+    progress: Progress,
+    signals: Signals,
+    meanwhile: Callable[[], None],
 ) -> Prepared:
-    """`database_prepare`, away from the caller's process.
+    """`database_prepare`, away from the caller's process, which has something to do meanwhile.
 
     Raises UnableToPrepare with what was refused, and StopRequested.
     """
@@ -122,11 +129,13 @@ def prepare_in_child(
     pid = fork_child(body, keep=[writer])
     os.close(writer)
     try:
+        meanwhile()
         while not signals.wait([reader], timeout_seconds=_FOREVER_SECONDS):
             if signals.stop_requested:
                 send_signal(pid, signal.SIGTERM)
         report = os.read(reader, _LONGEST_REPORT)
     finally:
+        # Without a reader it cannot report, and ends.
         os.close(reader)
         os.waitpid(pid, 0)
     signals.check()
@@ -141,6 +150,8 @@ def prepare_in_child(
 def _prepare_and_report(writer: int, *, simulator_url: str | None, progress: Progress) -> None:
     try:
         report = asdict(database_prepare(simulator_url=simulator_url, progress=progress))
-    except (Refused, ImproperlyConfigured, OperationalError) as refusal:
-        report = {"refused": str(refusal).strip()[:_LONGEST_REFUSAL]}
+    except (Refused, ImproperlyConfigured) as refusal:
+        report = {"refused": str(refusal)[:_LONGEST_REFUSAL]}
+    except (OperationalError, psycopg.OperationalError) as error:
+        report = {"refused": f"The database cannot be used: {error}".strip()[:_LONGEST_REFUSAL]}
     os.write(writer, json.dumps(report).encode())

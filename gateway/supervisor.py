@@ -78,8 +78,10 @@ class Supervisor:
     def run(self) -> None:
         """Return when a signal has asked for it and everything has stopped.
 
-        Raises AlreadyRunning, PortTaken, UnableToStart, UnableToPrepare, PostgresUnavailable.
+        Raises DataDirectoryError, AlreadyRunning, UnableToListen, PostgresUnavailable,
+        UnableToPrepare, UnableToStart.
         """
+        self._directory.prepare()
         with self._directory.acquire_supervisor_lock(), self._signals:
             try:
                 self._start()
@@ -99,12 +101,14 @@ class Supervisor:
         self._signals.check()
         simulator = self._simulator_listener()
         prepared = prepare_in_child(
-            simulator_url=_url(simulator), progress=say_step, signals=self._signals
+            simulator_url=_url(simulator),
+            progress=say_step,
+            signals=self._signals,
+            meanwhile=_load_application,
         )
         if simulator is not None and prepared.upstream is Upstream.SIMULATED:
             say_step("Starting the simulated upstream")
             self._add("simulator", lambda _: simulator_run(simulator), keep=simulator)
-        _load_application()
         self._start_workers(listener)
         if self._with_jobs:
             self._add("jobs", lambda _: _jobs())

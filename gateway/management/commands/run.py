@@ -9,7 +9,7 @@ from typing_extensions import override
 from gateway.checks import refuse_unsafe_configuration
 from gateway.data_directory import AlreadyRunning, DataDirectoryError
 from gateway.launch import data_directory, embedded_postgres
-from gateway.ports import PortTaken
+from gateway.ports import UnableToListen
 from gateway.postgres import PostgresUnavailable
 from gateway.preparation import UnableToPrepare
 from gateway.supervisor import Plan, Supervisor, UnableToStart
@@ -18,8 +18,8 @@ REFUSALS = (
     AlreadyRunning,
     DataDirectoryError,
     ImproperlyConfigured,
-    PortTaken,
     PostgresUnavailable,
+    UnableToListen,
     UnableToPrepare,
     UnableToStart,
 )
