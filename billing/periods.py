@@ -41,13 +41,17 @@ def period_begin(
     Returns that one (None if there was none) and the new one's period. What was planned for later
     stays planned: the new row ends where it begins. Two changes at one instant follow each other.
     """
-    present = present_and_future(rows, now).first()
-    if present is None:
-        return None, now, None
-    if present.effective_from > now:
-        return None, now, present.effective_from
-    ends_at = present.effective_to
-    begins_at = max(now, present.effective_from + _INSTANT)
-    present.effective_to = begins_at
-    present.save(update_fields=["effective_to"])
-    return present, begins_at, ends_at
+    unended = list(present_and_future(rows, now))
+    begun = {row.effective_from for row in unended}
+    begins_at = now
+    while begins_at in begun:
+        begins_at += _INSTANT
+    for row in unended:
+        if row.effective_from > begins_at:
+            return None, begins_at, row.effective_from
+        if row.effective_to is None or row.effective_to > begins_at:
+            ends_at = row.effective_to
+            row.effective_to = begins_at
+            row.save(update_fields=["effective_to"])
+            return row, begins_at, ends_at
+    return None, begins_at, None

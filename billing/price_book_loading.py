@@ -83,14 +83,16 @@ def _model_update(
     wanted_contents = [_book_content(row, now) for row in wanted]
     if stored_contents == wanted_contents:
         return "unchanged", []
-    # Nobody was charged by a row that has not begun: such rows may go. The one in force is closed,
-    # unless it stays and only what follows it is different.
+    # Nobody was charged by a row that has not begun: such rows may go.
     prices.filter(effective_from__gt=now).delete()
     present = stored[0]
-    if present.effective_from <= now and stored_contents[0] == wanted_contents[0]:
-        present.effective_to = wanted[1].effective_from if len(wanted) > 1 else None
+    stays = stored_contents[0] == wanted_contents[0]
+    if present.effective_from <= now and (stays or wanted[0].effective_from > now):
+        # Only what follows the row in force is different.
+        followers = wanted[1:] if stays else wanted
+        present.effective_to = followers[0].effective_from if followers else None
         present.save(update_fields=["effective_to"])
-        return "changed", _prices(wanted[1:], now)
+        return "changed", _prices(followers, now)
     _, begins_at, _ = period_begin(prices, now)
     return "changed", _prices(wanted, now, not_before=begins_at)
 
@@ -104,6 +106,8 @@ def _prices(
     rows: Sequence[PriceRow], now: dt.datetime, *, not_before: dt.datetime | None = None
 ) -> list[Price]:
     """Rows to store, each in force until the next, the first not before the given moment."""
+    if not rows:
+        return []
     starts = [row.effective_from for row in rows]
     if not_before is not None:
         starts[0] = max(starts[0], not_before)

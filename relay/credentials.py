@@ -22,8 +22,11 @@ def credential_encrypt(text: str) -> bytes:
     return _fernet().encrypt(text.encode())
 
 
-def credential_decrypt(encrypted: bytes) -> str:
-    """The credential; raises UnreadableCredential if the key that encrypted it is gone."""
+def credential_decrypt(encrypted: bytes | memoryview) -> str:
+    """The credential; raises UnreadableCredential if the key that encrypted it is gone.
+
+    A memoryview is what the database's driver hands to Django's models.
+    """
     try:
         return _fernet().decrypt(bytes(encrypted)).decode()
     except InvalidToken as error:
