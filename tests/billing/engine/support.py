@@ -91,6 +91,26 @@ class Bank:
                 )
         return grant_id
 
+    def repay_and_grant(self, organization_id: int, amount: int) -> None:
+        """As the operator's top-up does it: what is owed is repaid first."""
+        with self.connection.transaction():
+            debt = self.number(
+                "SELECT debt_nano_usd FROM billing_wallet WHERE organization_id = %s FOR UPDATE",
+                organization_id,
+            )
+            repaid = min(debt, amount)
+            grant_id = self.grant(organization_id, amount)
+            self.connection.execute(
+                "UPDATE billing_wallet SET debt_nano_usd = debt_nano_usd - %s"
+                " WHERE organization_id = %s",
+                [repaid, organization_id],
+            )
+            self.connection.execute(
+                "UPDATE billing_grant SET free_nano_usd = free_nano_usd - %s,"
+                " burnt_nano_usd = burnt_nano_usd + %s WHERE id = %s",
+                [repaid, repaid, grant_id],
+            )
+
     def row(self, query: str, *arguments: object) -> tuple[object, ...]:
         found = self.connection.execute(query, arguments).fetchone()
         assert found is not None

@@ -1,0 +1,230 @@
+"""The engine under random histories of calls, deaths and failing transactions.
+
+After every step the audit of the database must be clean; at the end every call must have exactly
+the record that it should have, and every cent must be somewhere.
+
+What a rule draws never depends on what the engine did: it runs in real time, which hypothesis
+cannot repeat. A rule that finds nothing to do does nothing.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from billing.engine import EngineUnavailable, Hold, InsufficientQuota, Timing
+from billing.engine.database import Database
+from billing.engine.sweeper import sweep
+from tests.billing.engine.faulty import Fate, Faults, FaultyEngine
+from tests.billing.engine.support import DONE, Bank, call_of, request, settings_for
+
+T = TypeVar("T")
+TIMING = Timing(
+    heartbeat=0.05,
+    ttl=5.0,
+    step=0.1,
+    max_call=30.0,
+    grace=0.5,
+    ship=0.005,
+    sync=0.05,
+    scan=0.02,
+    sweep=0.05,
+    idle=0.2,
+    recall_wait=0.1,
+    refusal_memory=0.05,
+    timeout=0.4,
+)
+FATES = st.one_of(
+    st.just(Fate("passes")),
+    st.just(Fate("cut")),
+    st.just(Fate("answer_lost")),
+    st.just(Fate("late")),
+    st.builds(Fate, st.just("breaks"), st.integers(0, 9)),
+)
+AMOUNTS = st.sampled_from([1, 30, 100, 250, 900])
+
+
+class Histories(RuleBasedStateMachine):
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.bank = Bank(self.url)
+        self.folder = Path(tempfile.mkdtemp(prefix="tollgate-protocol-"))
+        self.settings = settings_for(self.url, self.folder / "journals", timing=TIMING)
+        self.faults = Faults()
+        self.engines: list[FaultyEngine] = []
+        self.organizations: list[tuple[int, bool]] = []
+        self.granted: dict[int, int] = {}
+        self.open: list[tuple[FaultyEngine, Hold, Any]] = []
+        self.expected: dict[Any, tuple[str, int, int]] = {}  # Request id -> outcome, charge, org.
+
+    def run(self, work: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+
+    @initialize()
+    def begin(self) -> None:
+        for strict in (True, False):
+            organization = self.bank.organization(1_000, strict=strict)
+            self.organizations.append((organization, strict))
+            self.granted[organization] = 1_000
+        self.start()
+
+    @rule()
+    def start(self) -> None:
+        if len(self.engines) == 3:
+            return
+        engine = FaultyEngine(self.settings, self.faults)
+        self.run(engine.start())
+        self.engines.append(engine)
+
+    @rule(fates=st.lists(FATES, min_size=1, max_size=6))
+    def plan_faults(self, fates: list[Fate]) -> None:
+        self.faults.coming += fates
+
+    @rule()
+    def deliver_late_messages(self) -> None:
+        self.run(self.faults.deliver())
+
+    @rule(index=st.integers(0, 2), which=st.integers(0, 1), wanted=AMOUNTS, least=AMOUNTS)
+    def open_call(self, index: int, which: int, wanted: int, least: int) -> None:
+        engine = self.engines[index % len(self.engines)]
+        organization, _ = self.organizations[which]
+        try:
+            asked = request(organization, max(wanted, least), min(wanted, least))
+            hold = self.run(engine.hold_open(asked))
+        except (InsufficientQuota, EngineUnavailable):
+            return
+        call = call_of(organization)
+        engine.call_opened(hold, call)
+        self.open.append((engine, hold, call))
+        self.expected[call.request_id] = "lost", 0, organization
+
+    @rule(index=st.integers(0, 9), cost=AMOUNTS)
+    def settle_call(self, index: int, cost: int) -> None:
+        if not self.open:
+            return
+        engine, hold, call = self.open.pop(index % len(self.open))
+        charge = engine.call_settle(hold, DONE, cost)
+        assert charge == (min(cost, hold.amount_nano_usd) if hold.strict else cost)
+        self.expected[call.request_id] = "completed", charge, call.organization_id
+
+    @rule(which=st.integers(0, 1), amount=AMOUNTS)
+    def top_up(self, which: int, amount: int) -> None:
+        organization, _ = self.organizations[which]
+        self.bank.repay_and_grant(organization, amount)
+        self.granted[organization] += amount
+
+    @rule(milliseconds=st.sampled_from([1, 10, 60, 250]))
+    def wait(self, milliseconds: int) -> None:
+        self.run(asyncio.sleep(milliseconds / 1000))
+
+    @rule(index=st.integers(0, 2))
+    def kill(self, index: int) -> None:
+        if len(self.engines) == 1:
+            return
+        engine = self.engines.pop(index % len(self.engines))
+        self.open = [entry for entry in self.open if entry[0] is not engine]
+        self.run(engine.die())
+
+    @rule(index=st.integers(0, 2))
+    def declare_lost(self, index: int) -> None:
+        """The database gives a worker up while it lives: as after a long stall."""
+        engine = self.engines[index % len(self.engines)]
+        self.bank.connection.execute(
+            "UPDATE billing_worker SET expires_at = now() - interval '1 day' WHERE id = %s",
+            [engine.worker.id],
+        )
+
+        async def sweep_once() -> None:
+            database = Database(url=self.url, timeout=5.0)
+            await sweep(database, TIMING)
+            await database.close()
+
+        self.run(sweep_once())
+
+    @invariant()
+    def audit_is_clean(self) -> None:
+        assert self.bank.findings() == []
+
+    def teardown(self) -> None:
+        try:
+            if self.engines:
+                self.finish()
+        finally:
+            for engine in self.engines:
+                self.run(engine.die())
+            self.loop.close()
+            self.bank.connection.close()
+            shutil.rmtree(self.folder)
+
+    def finish(self) -> None:
+        self.faults.coming.clear()
+        self.run(self.faults.deliver())
+        for entry in list(self.open):
+            self.open.remove(entry)
+            engine, hold, call = entry
+            charge = engine.call_settle(hold, DONE, 7)
+            self.expected[call.request_id] = "completed", charge, call.organization_id
+        while self.engines:
+            self.run(self.engines.pop().stop(10))
+        last = FaultyEngine(self.settings, self.faults)
+        self.run(last.start())
+        self.run(last.stop(10))
+        self.check_everything()
+
+    def check_everything(self) -> None:
+        assert self.bank.findings() == []
+        assert list((self.folder / "journals").iterdir()) == []
+        for organization, strict in self.organizations:
+            rows = self.bank.connection.execute(
+                "SELECT request_id, outcome, charge_nano_usd, organization_id"
+                " FROM billing_usagerecord WHERE organization_id = %s",
+                [organization],
+            ).fetchall()
+            mine = {k: v for k, v in self.expected.items() if v[2] == organization}
+            assert {row[0]: row[1:] for row in rows} == mine
+            assert len(rows) == len(mine)
+            written_off = self.bank.number(
+                "SELECT -coalesce(sum(amount_nano_usd), 0)::bigint FROM billing_ledgerentry"
+                " WHERE account = 'write_off' AND organization_id = %s",
+                organization,
+            )
+            charged = sum(charge for _, charge, _ in mine.values())
+            balance = self.bank.balance(organization)
+            assert balance == self.granted[organization] - charged + written_off
+            assert balance >= 0 or not strict
+            assert (
+                self.bank.number(
+                    "SELECT count(*) FROM billing_lease WHERE state = 'open'"
+                    " AND organization_id = %s",
+                    organization,
+                )
+                == 0
+            )
+
+
+def test_random_histories(fresh_database_url: str) -> None:
+    Histories.url = fresh_database_url
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Histories,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
