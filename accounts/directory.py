@@ -154,8 +154,6 @@ class Directory:
         self._tasks.discard(look_up)
         if self._look_ups.get(digest) is look_up:
             del self._look_ups[digest]
-        if not look_up.cancelled():
-            look_up.exception()  # Whoever still waits gets it; nobody may be left to.
 
     def _remember(self, digest: Digest, principal: Principal | None) -> None:
         if principal is None:

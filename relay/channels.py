@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
@@ -48,14 +48,13 @@ def channel_add(*, new: NewChannel, actor: Actor) -> Channel:
     base_url = base_url_check(new.base_url, insecure=new.insecure)
     models = _check(new)
     try:
-        with transaction.atomic():
-            channel = Channel.objects.create(
-                name=new.name,
-                base_url=base_url,
-                credential_encrypted=credential_encrypt(new.credential),
-                serves_all_models=not models,
-                insecure=new.insecure,
-            )
+        channel = Channel.objects.create(
+            name=new.name,
+            base_url=base_url,
+            credential_encrypted=credential_encrypt(new.credential),
+            serves_all_models=not models,
+            insecure=new.insecure,
+        )
     except IntegrityError as error:
         raise UnableToAddChannel(f"There is a channel {new.name!r} already.") from error
     ChannelModel.objects.bulk_create(

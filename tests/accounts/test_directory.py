@@ -177,6 +177,20 @@ async def test_an_answer_from_before_a_change_is_not_remembered(
     assert len(database.asked) == 2
 
 
+async def test_an_answer_that_a_change_overtook_is_asked_for_again() -> None:
+    database = Database(a=SOMEBODY)
+    database.gate.clear()
+    directory = Directory(database.load)
+    early = asyncio.create_task(directory.find(b"a"))
+    await soon(lambda: database.asked)
+    after = replace(SOMEBODY, revoked=True)
+    database.principals[b"a"] = after
+    directory.forget_organization(SOMEBODY.organization_id)
+    database.gate.set()
+    assert await early is SOMEBODY
+    assert await directory.find(b"a") is after
+
+
 async def test_the_least_recently_used_principal_makes_room() -> None:
     database = Database(a=SOMEBODY, b=SOMEBODY, c=SOMEBODY)
     directory = Directory(database.load, max_principals=2)
