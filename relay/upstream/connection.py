@@ -3,7 +3,9 @@
 import asyncio
 import math
 import select
+import socket
 import ssl
+import sys
 from typing import Protocol, cast
 
 from typing_extensions import override
@@ -24,6 +26,15 @@ from relay.upstream.timers import DeadlineTimer
 # The head and this much of the body go out in one write, the rest piece by piece as it drains.
 PIECE_BYTES = 64 * 1024
 STATUS_REDIRECTION_MIN = 300
+
+# A model may think for minutes while not a byte flows, and networks forget silent connections.
+KEEP_ALIVE_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+if sys.platform == "linux":
+    KEEP_ALIVE_OPTIONS += [
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    ]
 
 
 class Owner(Protocol):
@@ -145,7 +156,10 @@ class Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        own_socket = transport.get_extra_info("socket")
+        for option in KEEP_ALIVE_OPTIONS:
+            own_socket.setsockopt(*option)
+        self._poll.register(own_socket.fileno(), select.POLLIN)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -233,7 +247,6 @@ class Connection(asyncio.Protocol):
     def _response_complete(self, response: EngineResponse) -> None:
         response.complete()
         self._response = None
-        self.resume_reading()  # What the transport had decrypted came in spite of the pause.
         if self._parser.reusable and self._unsent is None:
             self._timer.last = math.inf
             self._timer.due = self._loop.time() + self._parser.keep_alive_seconds

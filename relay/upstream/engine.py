@@ -2,16 +2,18 @@
 
 import asyncio
 
+from typing_extensions import override
+
 from relay.upstream.encoding import encode_head
 from relay.upstream.errors import ConnectFailed
 from relay.upstream.limits import Limits
-from relay.upstream.messages import Destination, UpstreamRequest, UpstreamResponse
+from relay.upstream.messages import Destination, Upstream, UpstreamRequest, UpstreamResponse
 from relay.upstream.pool import Patience, Pool, PoolStatistics
 
 DEFAULT_LIMITS = Limits()
 
 
-class UpstreamEngine:
+class UpstreamEngine(Upstream):
     """An HTTP/1.1 client that belongs to one event loop.
 
     It never repeats a request, follows a redirect, keeps a cookie, decodes a body or looks at the
@@ -23,6 +25,7 @@ class UpstreamEngine:
         self._pools: dict[Destination, Pool] = {}
         self._is_closed = False
 
+    @override
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Return the response as soon as its head has arrived.
 
@@ -40,6 +43,7 @@ class UpstreamEngine:
         await response.head()
         return response
 
+    @override
     async def close(self) -> None:
         self._is_closed = True
         for pool in self._pools.values():

@@ -104,8 +104,7 @@ class ResponseParser:
             raise ProtocolBroken("Bytes follow the response.", sent=True)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # Trailers are read and dropped.
-            self._lines.append((name, value))
+        self._lines.append((name, value))  # Trailers come here too, but nobody looks at those.
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -118,6 +117,7 @@ class ResponseParser:
         self.reusable = self._parser.should_keep_alive()
         self.headers = [(name.lower(), value.rstrip()) for name, value in self._lines]
         self._inspect_headers()
+        self._lines.clear()
         self.status = status
         if self._is_head_request:
             # The parser below now waits for a body that never comes, so it ends here.
@@ -158,7 +158,7 @@ class ResponseParser:
         # The parser below takes some other spellings, even a tab at the end, for a body without
         # chunks; and a second coding would reach the reader undecoded.
         if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise ProtocolBroken(f"The transfer encoding {codings!r} is refused.", sent=True)
+            raise ProtocolBroken("The transfer encoding is not chunked and no more.", sent=True)
 
     def _shorten_keep_alive(self, value: bytes) -> None:
         found = KEEP_ALIVE_TIMEOUT.search(value)

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from relay.upstream import Deadlines, Destination, TotalTimeout, UpstreamEngine
+from relay.upstream import Deadlines, Destination, IdleTimeout, TotalTimeout, UpstreamEngine
 from relay.upstream.connection import PIECE_BYTES, Connection
 from relay.upstream.response import EngineResponse
 from tests.relay.upstream.support import OK, Peer, Serve, Upstream, call, until
@@ -13,8 +13,8 @@ from tests.relay.upstream.support import OK, Peer, Serve, Upstream, call, until
 BLOCK = b"x" * 65_536
 BLOCKS = 160
 
-# One more delivery of an event loop's transport may be on its way when reading is paused.
-UNREAD_BYTES_MAX = 64 * 1024 + 256 * 1024
+# Reading is paused after a delivery, and event loops deliver up to half a megabyte at once.
+UNREAD_BYTES_MAX = 64 * 1024 + 512 * 1024
 
 
 async def send_blocks(peer: Peer) -> None:
@@ -24,9 +24,11 @@ async def send_blocks(peer: Peer) -> None:
     await peer.answer(OK + b"content-length: 0\r\n\r\n")
 
 
-async def stalled(engine: UpstreamEngine, destination: Destination) -> EngineResponse:
+async def stalled(
+    engine: UpstreamEngine, destination: Destination, **fields: object
+) -> EngineResponse:
     """Return a response of many blocks, once we have stopped receiving it."""
-    response = await engine.send(call(destination))
+    response = await engine.send(call(destination, **fields))
     assert isinstance(response, EngineResponse)
     assert isinstance(response._source, Connection)
     connection = response._source
@@ -71,12 +73,29 @@ def named(upstream: Upstream, ca_file: str) -> Destination:
 
 async def test_a_slow_reader_is_not_an_idle_upstream(engine: UpstreamEngine, serve: Serve) -> None:
     upstream = await serve(send_blocks)
-    limits = Deadlines(idle_seconds=0.02, total_seconds=0.2)
+    limits = Deadlines(idle_seconds=0.2, total_seconds=0.6)
     response = await engine.send(call(upstream.destination, deadlines=limits))
     # Only the total deadline ends this, long after the upstream could last send anything.
     await until(lambda: engine.statistics()[upstream.destination].open == 0)
     assert 0 < len(await response.read()) <= UNREAD_BYTES_MAX
     with pytest.raises(TotalTimeout):
+        await response.read()
+
+
+async def test_an_upstream_is_idle_again_once_the_reader_has_caught_up(
+    engine: UpstreamEngine, serve: Serve
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(OK + b"content-length: 1000000\r\n\r\n" + 4 * BLOCK)
+        await peer.left()
+
+    upstream = await serve(script)
+    limits = Deadlines(idle_seconds=0.2, total_seconds=30.0)
+    response = await stalled(engine, upstream.destination, deadlines=limits)
+    seen = 0
+    while seen < 4 * len(BLOCK):
+        seen += len(await response.read())
+    with pytest.raises(IdleTimeout):
         await response.read()
 
 

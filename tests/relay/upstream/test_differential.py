@@ -134,7 +134,7 @@ def cut(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(framing=framings())
 def test_both_understand_what_was_said(laboratory: Laboratory, framing: Framing) -> None:
     laboratory.pieces = framing.pieces

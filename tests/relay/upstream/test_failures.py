@@ -270,9 +270,13 @@ async def test_deadlines_of_one_call_do_not_outlive_it(
         await peer.send(HELLO)
 
     upstream = await serve(script)
-    short = deadlines(first_byte_seconds=SHORT, idle_seconds=SHORT, total_seconds=SHORT)
+    limits = dict.fromkeys(("first_byte_seconds", "idle_seconds", "total_seconds"), 4 * SHORT)
+    short = deadlines(**limits)
     assert await fetch(engine, upstream.destination, deadlines=short) == b"hello"
+    # All of the first call's deadlines pass, first without and then during another call.
+    await asyncio.sleep(5 * SHORT)
+    assert engine.statistics()[upstream.destination].idle == 1
     second = asyncio.create_task(fetch(engine, upstream.destination, deadlines=deadlines()))
-    asyncio.get_running_loop().call_later(3 * SHORT, may_answer.set)
+    asyncio.get_running_loop().call_later(5 * SHORT, may_answer.set)
     assert await second == b"hello"
     assert upstream.accepted == 1

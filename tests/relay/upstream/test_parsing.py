@@ -176,7 +176,9 @@ def test_trailers_and_chunk_extensions_are_bounded() -> None:
     refused(CHUNKED + b"0\r\n", *trailers, limits=Limits(head_bytes=1000))
     refused(CHUNKED + b"2;", *[b"x=y;"] * 300, limits=Limits(head_bytes=1000))
     # The bound is on what comes without body bytes, not on all chunks together.
-    assert parse(CHUNKED, *[b"1\r\nx\r\n"] * 500, limits=Limits(head_bytes=1000))[2] == b"x" * 500
+    assert parse(CHUNKED, *[b"1\r\n", b"x\r\n"] * 500, limits=Limits(head_bytes=1000))[2] == (
+        b"x" * 500
+    )
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,20 @@ async def test_an_early_refusal_ends_the_upload_and_the_connection(
     assert engine.statistics()[upstream.destination].open == 0
 
 
+async def test_an_early_complete_answer_ends_the_upload_and_the_connection(
+    engine: UpstreamEngine, serve: Serve
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(HELLO)
+        await peer.left()
+
+    upstream = await serve(script)
+    body = b"x" * 20_000_000
+    assert await fetch(engine, upstream.destination, method=b"POST", body=body) == b"hello"
+    assert engine.statistics()[upstream.destination].open == 0
+
+
 async def test_an_early_acceptance_does_not_end_the_upload(
     engine: UpstreamEngine, serve: Serve
 ) -> None:
