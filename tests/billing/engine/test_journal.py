@@ -1,0 +1,210 @@
+"""The journal as a file: what was appended is read back, and nothing else ever is."""
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.engine import journal as journals
+from billing.engine.journal import Journal, JournalFailed, JournalFull, lock_file, read
+from billing.engine.records import (
+    MAX_RECORD_BYTES,
+    BadRecord,
+    Opened,
+    Record,
+    RecordTooLarge,
+    Settled,
+    frame,
+    unframe,
+)
+from tests.billing.engine.support import DONE, call_of
+
+SMALL = 8 * 1024
+
+
+def opened(amount: int) -> Opened:
+    return Opened(call=call_of(1), lease_id=uuid4(), hold_nano_usd=amount)
+
+
+def settled(amount: int) -> Settled:
+    return Settled(
+        call=call_of(1),
+        lease_id=uuid4(),
+        hold_nano_usd=amount,
+        charge_nano_usd=amount,
+        outcome=DONE,
+        settled_at=time.time(),
+    )
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal.create(root=tmp_path, worker_id=uuid4(), segment_bytes=SMALL)
+    yield journal
+    journal.close()
+
+
+def records(directory: Path, start: int = 0) -> list[Record]:
+    """Everything from an offset on, in as many readings as it takes."""
+    found: list[Record] = []
+    while True:
+        batch = list(read(directory, start, limit_bytes=1000))
+        if not batch:
+            return found
+        found += [record for _, _, record in batch]
+        start = batch[-1][1]
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """The system refuses to write any file beyond so many bytes: a real failing write."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_records_come_back_over_many_segments(journal: Journal) -> None:
+    written: list[Record] = [settled(i) if i % 2 else opened(i) for i in range(300)]
+    for record in written:
+        journal.append(frame(record))
+    assert len(journals.segments(journal.directory)) > 3
+    assert records(journal.directory) == written
+    ends = [end for _, end, _ in read(journal.directory, 0, limit_bytes=10**9)]
+    assert ends[-1] == journal.end
+    assert records(journal.directory, ends[99]) == written[100:]
+
+
+def test_a_segment_goes_only_when_all_of_it_is_behind(journal: Journal) -> None:
+    written = [settled(i) for i in range(200)]
+    ends = [journal.append(frame(record)) for record in written]
+    bases = [base for base, _ in journals.segments(journal.directory)]
+    journal.delete_behind(bases[2])
+    assert journals.first_offset(journal.directory) == bases[2]
+    journal.delete_behind(bases[3] - 1)
+    assert journals.first_offset(journal.directory) == bases[2]
+    left = [record for record, end in zip(written, ends, strict=True) if end > bases[2]]
+    assert records(journal.directory, bases[2]) == left
+    journal.delete_behind(journal.end)
+    assert len(journals.segments(journal.directory)) == 1
+
+
+def test_reserved_room_is_always_there(journal: Journal) -> None:
+    """A call that was admitted can write its records, whatever the disk says by then."""
+    holds = 0
+    with no_file_beyond(SMALL):
+        for _ in range(50):
+            journal.reserve()
+            holds += 1
+    with no_file_beyond(SMALL - 1):
+        # No new segment can be made now; what was reserved is written all the same.
+        for _ in range(2 * holds):
+            data = frame(settled(1))
+            if journal.end % SMALL + len(data) < SMALL - 1:
+                journal.append(data)
+
+
+def test_a_full_disk_refuses_the_hold_not_the_settlement(tmp_path: Path) -> None:
+    with no_file_beyond(SMALL - 1), pytest.raises(JournalFull):
+        Journal.create(root=tmp_path, worker_id=uuid4(), segment_bytes=SMALL)
+    assert list(tmp_path.iterdir()) == []
+    journal = Journal.create(root=tmp_path, worker_id=uuid4(), segment_bytes=SMALL)
+    journal.reserve()
+    with no_file_beyond(SMALL - 1), pytest.raises(JournalFull):
+        journal.reserve()
+    journal.reserve()
+    journal.append(frame(settled(1)))
+    journal.close()
+
+
+def test_a_failed_write_leaves_no_trace(journal: Journal) -> None:
+    before = settled(1)
+    end = journal.append(frame(before))
+    with no_file_beyond(end + 10), pytest.raises(JournalFailed):
+        journal.append(frame(settled(2)))
+    assert journal.end == end
+    assert records(journal.directory) == [before]
+    after = settled(3)
+    journal.reserve()  # Makes a new segment, where the old one cannot be trusted.
+    journal.append(frame(after))
+    assert records(journal.directory) == [before, after]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 400), garbage=st.binary(max_size=40))
+def test_a_torn_tail_is_dropped(cut: int, garbage: bytes) -> None:
+    """Whatever the last write left behind, what was whole before it is read, and no more."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal.create(root=Path(folder), worker_id=uuid4(), segment_bytes=SMALL)
+        whole = [settled(1), opened(2)]
+        for record in whole:
+            journal.append(frame(record))
+        last = frame(settled(3))
+        torn = last[: min(cut, len(last) - 1)] + garbage
+        path = journals.segment_path(journal.directory, 0)
+        with path.open("r+b") as file:
+            file.seek(journal.end)
+            file.write(torn)
+        found = records(journal.directory)
+        assert found[:2] == whole
+        assert len(found) == 2 or torn.startswith(last)
+        journal.close()
+
+
+def test_damage_in_the_middle_ends_the_reading(journal: Journal) -> None:
+    ends = [journal.append(frame(settled(i))) for i in range(3)]
+    path = journals.segment_path(journal.directory, 0)
+    with path.open("r+b") as file:
+        file.seek(ends[0] + 20)
+        byte = file.read(1)
+        file.seek(ends[0] + 20)
+        file.write(bytes([byte[0] ^ 1]))
+    assert len(records(journal.directory)) == 1
+
+
+def test_only_the_living_hold_the_lock(journal: Journal) -> None:
+    path = journal.directory / "lock"
+    assert lock_file(path, create=False) is None
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if lock_file(path, create=False) is None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_files_are_for_their_owner_only(journal: Journal) -> None:
+    assert journal.directory.stat().st_mode & 0o777 == 0o700
+    for path in journal.directory.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_that_is_too_large_is_refused() -> None:
+    call = call_of(1)
+    large = Opened(
+        call=type(call)(
+            **{n: getattr(call, n) for n in call.__struct_fields__ if n != "model"},
+            model="m" * MAX_RECORD_BYTES,
+        ),
+        lease_id=uuid4(),
+        hold_nano_usd=1,
+    )
+    with pytest.raises(RecordTooLarge):
+        frame(large)
+
+
+def test_a_frame_that_lies_about_its_length_is_no_record() -> None:
+    data = frame(opened(1))
+    with pytest.raises(BadRecord):
+        unframe(b"\xff\xff\xff\x7f" + data[4:], 0)
+    with pytest.raises(BadRecord):
+        unframe(data[:-1], 0)
+    assert unframe(bytes(64), 0) is None
