@@ -1,0 +1,91 @@
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.faults.customers import Customer, Customers, customers_create
+from tests.faults.product import Product
+
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A data directory after its first run, and the customers that are in it."""
+
+    data: Path
+    customers: Customers
+
+
+class Launch(Protocol):
+    def __call__(self, **environment: str) -> Awaitable[Product]: ...
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """In memory where there is room: a busy disk makes every commit wait."""
+    in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    with tempfile.TemporaryDirectory(
+        prefix="tollgate-faults-", dir=_MEMORY if in_memory else None
+    ) as folder:
+        yield Path(folder)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> None:
+    """On a loop of its own, where the tests' loop is not disturbed."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[Made]:
+    with _temporary_folder() as folder:
+        product = Product(folder / "var")
+        try:
+            _run(product.start())
+            customers = customers_create(product)
+            _run(product.stop())
+        finally:
+            _run(product.kill_everything())
+        yield Made(data=folder / "var", customers=customers)
+
+
+@pytest.fixture
+def customers(made: Made) -> Customers:
+    return made.customers
+
+
+@pytest.fixture
+def payers(customers: Customers) -> list[Customer]:
+    """Those whose calls make up the load."""
+    return [customers["standard"], customers["strict"], customers["standard"], customers["poor"]]
+
+
+@pytest.fixture
+async def launch(made: Made) -> AsyncIterator[Launch]:
+    """Starts products on copies of the data directory; nothing of them outlives the test."""
+    products: list[Product] = []
+    with _temporary_folder() as folder:
+
+        async def start(**environment: str) -> Product:
+            data = folder / f"var-{len(products)}"
+            subprocess.run(["cp", "-a", made.data, data], check=True)
+            products.append(Product(data, **environment))
+            await products[-1].start()
+            return products[-1]
+
+        try:
+            yield start
+        finally:
+            for product in products:
+                await product.kill_everything()
