@@ -117,9 +117,7 @@ class MoneyEngine:
     async def start(self) -> None:
         """Start the loops and wait for the first renewal, or for the first failure of one."""
         loops = (self._renew, self._tidy, self._ship, self._sync, self._scan, self._sweep)
-        self._incarnate()
-        if self._workers:
-            await self._workers[-1].renew()
+        await self._serve_on()
         if not self.problems():
             # What dead siblings left goes back to its wallets before the first call is served.
             with contextlib.suppress(OutcomeUnknown):
@@ -151,6 +149,14 @@ class MoneyEngine:
         with contextlib.suppress(OutcomeUnknown):
             await self._ship_once()
             await self._finish_retired()
+
+    async def _serve_on(self) -> None:
+        """A worker that the database has given up only drains; the next one takes over at once."""
+        if self._stopping.is_set() or (self._workers and not self._workers[-1].retired):
+            return
+        self._incarnate()
+        if self._workers:
+            await self._workers[-1].renew()
 
     def _incarnate(self) -> None:
         settings = self.settings
@@ -187,8 +193,7 @@ class MoneyEngine:
         await self._every(self.settings.timing.heartbeat, self._renew_once)
 
     async def _renew_once(self) -> None:
-        if (not self._workers or self._workers[-1].retired) and not self._stopping.is_set():
-            self._incarnate()
+        await self._serve_on()
         for worker in self._workers:
             if not worker.book.fenced:
                 await worker.renew()
@@ -197,6 +202,7 @@ class MoneyEngine:
         await self._every(min(1.0, self.settings.timing.heartbeat), self._tidy_once)
 
     async def _tidy_once(self) -> None:
+        await self._serve_on()
         for worker in self._workers:
             worker.tidy()
             worker.journal.delete_behind(worker.oldest_needed_offset())

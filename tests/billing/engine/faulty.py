@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
 from typing_extensions import override
@@ -114,9 +115,9 @@ class FaultyEngine(MoneyEngine):
         database.faults = self._faults
         return database
 
-    @property
-    def worker(self) -> Any:
-        return self._workers[-1]
+    def serving(self) -> list[UUID]:
+        """The worker that serves now; none for an instant, when the database gave it up."""
+        return [worker.id for worker in self._workers[-1:]]
 
     async def die(self) -> None:
         """As after `kill -9`: nothing is finished; the kernel frees the locks."""
