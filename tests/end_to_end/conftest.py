@@ -1,0 +1,50 @@
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.end_to_end.live import LiveGateway
+from tests.end_to_end.support import MODEL, Customer, Upstream, customer_of
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
+    """A live gateway with two workers and a priced model, as a first run leaves it otherwise."""
+    gateway = LiveGateway(tmp_path_factory.mktemp("gateway"))
+    gateway.start()
+    gateway.manage("price_set", MODEL, "--input", "10", "--output", "30")
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def http(gateway: LiveGateway) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=gateway.origin, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def upstream(gateway: LiveGateway) -> Iterator[Upstream]:
+    with httpx2.Client(base_url=gateway.simulator_url, timeout=60) as client:
+        yield Upstream(client)
+
+
+@pytest.fixture(scope="session")
+def witness(gateway: LiveGateway, http: httpx2.Client) -> Customer:
+    """The holder of the quickstart key, who calls when the others must not."""
+    return customer_of(gateway, http, gateway.quickstart["organization"])
+
+
+@pytest.fixture(scope="session")
+def customer(gateway: LiveGateway, http: httpx2.Client) -> Customer:
+    """One who has paid: nothing is capped for them."""
+    slug = gateway.manage("organization_create", "Acme", "--quota", "0")["organization"]
+    gateway.manage("credit_grant", slug, "1000")
+    return customer_of(gateway, http, slug)
+
+
+@pytest.fixture(scope="session")
+def pauper(gateway: LiveGateway, http: httpx2.Client) -> Customer:
+    """One without any money."""
+    slug = gateway.manage("organization_create", "Pauper", "--quota", "0")["organization"]
+    return customer_of(gateway, http, slug)
