@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
+from django.db.models import BigIntegerField, F, OuterRef, Subquery, Sum
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce
+
+from billing.models import Lease
 
 _SUMMARY = """
     SELECT
@@ -67,6 +72,17 @@ class GrantUse:
     expired_nano_usd: int
     created_at: dt.datetime
     expires_at: dt.datetime | None
+
+
+def unspent_of_leases(organization: str) -> Combinable:
+    """For lists: what open leases hold unspent, of the organization whose id that field has."""
+    leases = Lease.objects.filter(
+        organization_id=OuterRef(organization), state=Lease.State.OPEN, kind=Lease.Kind.WALLET
+    )
+    unspent = leases.values("organization_id").annotate(
+        nano_usd=Sum(F("granted_nano_usd") - F("spent_nano_usd"))
+    )
+    return Coalesce(Subquery(unspent.values("nano_usd")), 0, output_field=BigIntegerField())
 
 
 def balance_nano_usd(organization_id: int) -> int:

@@ -1,3 +1,106 @@
-"""The look of the console. Read by the settings, so nothing here may import Django's models."""
+"""The look of the console. Read by the settings, so nothing here may import models."""
 
-UNFOLD: dict[str, object] = {}
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def _may_view(model: str) -> Callable[[HttpRequest], bool]:
+    app, name = model.split("_", 1)
+    return lambda request: bool(request.user.has_perm(f"{app}.view_{name}"))
+
+
+def _page(title: str, icon: str, model: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "permission": _may_view(model),
+    }
+
+
+NAVIGATION = [
+    {
+        "items": [
+            {"title": "Overview", "icon": "monitoring", "link": reverse_lazy("admin:index")},
+            _page("Usage", "receipt_long", "billing_usagerecord"),
+        ]
+    },
+    {
+        "title": "Customers",
+        "items": [
+            _page("Organizations", "apartment", "accounts_organization"),
+            _page("Projects", "folder", "accounts_project"),
+            _page("API keys", "key", "accounts_apikey"),
+            _page("Memberships", "group", "accounts_membership"),
+        ],
+    },
+    {
+        "title": "Money",
+        "items": [
+            _page("Wallets", "account_balance_wallet", "billing_wallet"),
+            _page("Grants", "redeem", "billing_grant"),
+            _page("Ledger", "menu_book", "billing_ledgerentry"),
+        ],
+    },
+    {
+        "title": "Prices and upstreams",
+        "items": [
+            _page("Prices", "sell", "billing_price"),
+            _page("Discounts", "percent", "billing_discount"),
+            _page("Channels", "hub", "relay_channel"),
+        ],
+    },
+    {
+        "title": "Operation",
+        "items": [
+            _page("Workers", "memory", "billing_worker"),
+            _page("Leases", "hourglass_top", "billing_lease"),
+            _page("Set-aside records", "report", "billing_setasiderecord"),
+            _page("Audit trail", "history", "accounts_auditevent"),
+            _page("People", "person", "accounts_user"),
+            _page("Permission groups", "shield_person", "auth_group"),
+        ],
+    },
+]
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": lambda _: settings.BRAND,
+    "SITE_HEADER": lambda _: settings.BRAND,
+    "SITE_SUBHEADER": "Operator console",
+    "SITE_URL": "/",
+    "SITE_SYMBOL": "toll",
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda _: static("console/favicon.svg"),
+        }
+    ],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "BORDER_RADIUS": "8px",
+    "STYLES": [lambda _: static("console/console.css")],
+    "DASHBOARD_CALLBACK": "console.dashboard.dashboard_context",
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.7% .013 236.62)",
+            "100": "oklch(94.6% .027 232)",
+            "200": "oklch(89.6% .052 230)",
+            "300": "oklch(81.4% .09 231)",
+            "400": "oklch(71.5% .125 235)",
+            "500": "oklch(62% .135 240)",
+            "600": "oklch(52.5% .128 243)",
+            "700": "oklch(45.5% .112 244)",
+            "800": "oklch(39.5% .092 243)",
+            "900": "oklch(34% .073 242)",
+            "950": "oklch(26% .058 243)",
+        },
+    },
+    "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": NAVIGATION},
+}

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -136,7 +136,7 @@ def worker_run(listener: socket.socket, *, ready_descriptor: int) -> None:
         os.write(ready_descriptor, b"1")
         os.close(ready_descriptor)
 
-    config = _config(application, trusted_proxies=settings.TRUSTED_PROXIES)
+    config = server_config(application, trusted_proxies=settings.TRUSTED_PROXIES)
     server = WorkerServer(
         config,
         application=application,
@@ -153,10 +153,10 @@ def simulator_run(listener: socket.socket) -> None:
 
     # Loads the vocabulary, so that not even the first answer has to wait for it.
     Tokenizer(EXAMPLE_MODEL)
-    uvicorn.Server(_config(application, trusted_proxies=[])).run(sockets=[listener])
+    uvicorn.Server(server_config(application)).run(sockets=[listener])
 
 
-def _config(application: object, *, trusted_proxies: list[str]) -> uvicorn.Config:
+def server_config(application: object, *, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
     # Below errors it tells of each invalid request, which anybody can send any number of.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Config(
@@ -171,7 +171,7 @@ def _config(application: object, *, trusted_proxies: list[str]) -> uvicorn.Confi
         server_header=False,
         date_header=False,
         proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=trusted_proxies,
+        forwarded_allow_ips=list(trusted_proxies),
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLOSE_SECONDS,
