@@ -33,29 +33,31 @@ class DrainingApplication(Protocol):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers do not come to an end."""
+    """Refuses a request whose first line and headers do not come to an end."""
 
-    _head_bytes = 0
     _in_head = True
+    _head_ended = False
+    _head_bytes = 0
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT_BYTES + len(data):
-                self.send_400_response("The request's head is too large.")
-                return
+        self._head_ended = not self._in_head
         super().data_received(data)
+        if self._in_head and not self._head_ended:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
+                self.send_400_response("The request's head is too large.")
 
     @override
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_ended = True
+        self._head_bytes = 0
         super().on_headers_complete()
 
     @override
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._head_bytes = 0
         super().on_message_complete()
 
 
