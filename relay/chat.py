@@ -182,12 +182,11 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
     if answer.kind != "completion":
         raise answer.error or errors.upstream_failed()
     call.upstream_id = answer.upstream_id or ""
-    output = answer.output_text() if answer.usage is None else ""
     reading = Reading(
         usage=answer.usage,
         served_tier=answer.served_tier,
-        output_text=output,
-        output_seen=bool(output),
+        output_text=answer.output_text,
+        output_seen=False,
     )
     call.settle("completed", _price(call, reading), status=OK)
     headers = client_headers(response.headers)
@@ -244,7 +243,7 @@ class StreamRelay:
         reading = Reading(
             usage=meter.usage,
             served_tier=meter.served_tier,
-            output_text="" if meter.usage is not None else meter.delivered_text(),
+            output_text=meter.delivered_text,
             output_seen=meter.output_seen,
         )
         call.upstream_id = meter.upstream_id or ""

@@ -1,6 +1,6 @@
 """What a call costs: by what upstream reported or, failing that, by what was delivered. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from billing.catalog import Quote
@@ -24,7 +24,7 @@ class Reading:
 
     usage: object  # As upstream reported it, unchecked; None if it did not.
     served_tier: str | None
-    output_text: str
+    output_text: Callable[[], str]  # Asked only where the usage is missing or of no use.
     output_seen: bool
 
 
@@ -46,9 +46,10 @@ def price_chat(reading: Reading, request: ChatRequest, quote: Quote, *, cost_ppm
     usage, flags = _reported(reading, request, quote)
     source = "upstream"
     if usage is None:
-        if not reading.output_seen:
+        output = reading.output_text()
+        if not output and not reading.output_seen:
             return Price(flags=flags)
-        usage, source = _estimated(reading, request), "estimated"
+        usage, source = _estimated(output, request), "estimated"
     served = quote.terms.rates_for(reading.served_tier, usage.prompt_tokens)
     if not served.is_priced:
         flags = (*flags, "unpriced_tier")
@@ -87,12 +88,12 @@ def _reported(
     return usage, ("unknown_usage_keys",) if unknown_usage_keys(raw) else ()
 
 
-def _estimated(reading: Reading, request: ChatRequest) -> Usage:
+def _estimated(output: str, request: ChatRequest) -> Usage:
     prompt = min(estimate_prompt_tokens(request.model, request.body), MAX_TOKENS)
-    output = min(estimate_tokens(request.model, reading.output_text), MAX_TOKENS)
+    completion = min(estimate_tokens(request.model, output), MAX_TOKENS)
     return Usage(
         input_tokens=prompt,
-        output_tokens=output,
+        output_tokens=completion,
         prompt_tokens=prompt,
-        completion_tokens=output,
+        completion_tokens=completion,
     )
