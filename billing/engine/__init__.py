@@ -1,7 +1,8 @@
 """Exact money at full speed: a lease before a call, a journal behind it (see billing/README.md)."""
 
 from billing.engine.database import Connection, Database, OutcomeUnknown
-from billing.engine.engine import EngineSettings, MoneyEngine
+from billing.engine.durability import Durability
+from billing.engine.engine import MoneyEngine
 from billing.engine.holds import (
     Bounds,
     EngineUnavailable,
@@ -12,6 +13,7 @@ from billing.engine.holds import (
 )
 from billing.engine.journal import JournalFailed
 from billing.engine.records import Call, Outcome
+from billing.engine.settings import EngineSettings
 from billing.engine.timing import Timing
 from billing.engine.worker import DeadlinePassed
 
@@ -21,6 +23,7 @@ __all__ = [
     "Connection",
     "Database",
     "DeadlinePassed",
+    "Durability",
     "EngineSettings",
     "EngineUnavailable",
     "Hold",

@@ -1,7 +1,10 @@
 """One PostgreSQL connection of the engine: transactions whose outcome is either known or not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -49,13 +52,12 @@ class Database:
         Raises OutcomeUnknown where the answer is lost; a definite refusal by the database
         (psycopg.IntegrityError, DataError ...) passes through, and then nothing was applied.
         """
-        async with self._lock:
+        seconds = timeout or self._timeout
+        async with self._turn():
             try:
-                async with asyncio.timeout(timeout or self._timeout):
-                    connection = await self._connected()
-                    async with connection.transaction():
-                        return await transaction(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                connection = await self._connected()
+                return await _within(seconds, connection, _transact(connection, transaction))
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 await self._discard()
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error
             except asyncio.CancelledError:
@@ -67,11 +69,11 @@ class Database:
 
         Raises OutcomeUnknown.
         """
-        async with self._lock:
+        async with self._turn():
             try:
                 connection = await self._connected()
                 return [n.payload async for n in connection.notifies(timeout=within, stop_after=1)]
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 await self._discard()
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error
 
@@ -79,15 +81,29 @@ class Database:
         async with self._lock:
             await self._discard()
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One transaction at a time; who waits too long for those before it gives up, too."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise OutcomeUnknown("the connection is busy") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
+            connection: Connection = await psycopg.AsyncConnection.connect(
                 self._conninfo, autocommit=True
             )
+            self._connection = connection
             self.connections += 1
             self.connected_at = asyncio.get_running_loop().time()
             if self._listen:
-                await self._connection.execute(f"LISTEN {CHANNEL}")
+                await _within(self._timeout, connection, connection.execute(f"LISTEN {CHANNEL}"))
         return self._connection
 
     async def _discard(self) -> None:
@@ -95,3 +111,31 @@ class Database:
         if connection is not None:
             # Closing only frees the socket; it waits for nothing that a dead server could withhold.
             await connection.close()
+
+
+async def _transact(connection: Connection, transaction: Callable[[Connection], Awaitable[T]]) -> T:
+    async with connection.transaction():
+        return await transaction(connection)
+
+
+async def _within(seconds: float, connection: Connection, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result, or a psycopg.OperationalError when it takes longer.
+
+    The driver would first ask a silent server to cancel, and wait for that; so the line is cut.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            _cut(connection)
+            await asyncio.wait({task})
+            task.exception()  # Seen; when we are cancelled, nobody asks for it any more.
+    return task.result()
+
+
+def _cut(connection: Connection) -> None:
+    """Whoever waits for the server on this connection is told at once that it is broken."""
+    with suppress(psycopg.OperationalError, OSError):  # It has broken by itself.
+        with socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)

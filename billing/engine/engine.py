@@ -11,35 +11,29 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 from billing.engine import transactions
 from billing.engine.database import Database, OutcomeUnknown
+from billing.engine.durability import Durability
 from billing.engine.holds import EngineUnavailable, Hold, HoldRequest
 from billing.engine.journal import JournalFull, lock_file, remove
 from billing.engine.records import Call, Outcome
+from billing.engine.settings import EngineSettings
 from billing.engine.shipper import ShipCounters, Shipper
 from billing.engine.sweeper import sweep
-from billing.engine.timing import Timing, now
+from billing.engine.timing import now
 from billing.engine.worker import Worker
 
 RETRY_SECONDS = 0.2
 STOP_POLL_SECONDS = 0.02
+EAGER_SHIP_SECONDS = 0.01
 NAMELESS_SECONDS = 10.0
 logger = logging.getLogger("tollgate.engine")
 # Told (topic, version, organization id) of every change that the database notifies.
 Subscriber = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    database_url: str
-    journals: Path  # This node's journals: a local folder, shared by its processes only.
-    node: str
-    timing: Timing
 
 
 class MoneyEngine:
@@ -92,6 +86,14 @@ class MoneyEngine:
         """The call has ended; returns its charge. Raises DeadlinePassed, JournalFailed."""
         return self._owners.pop(hold).call_settle(hold, outcome, cost_nano_usd)
 
+    async def kept(self, hold: Hold) -> None:
+        """Wait until a settled call's record is as safe as the operator demands.
+
+        Raises JournalFailed: the reply must be cut, though the call is recorded and charged.
+        """
+        if hold.kept is not None:
+            await hold.kept
+
     def hold_release(self, hold: Hold) -> None:
         """Nothing was sent upstream after all."""
         self._owners.pop(hold).hold_release(hold)
@@ -138,6 +140,8 @@ class MoneyEngine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in self._workers:
+            if worker.promises is not None:
+                worker.promises.break_all("the engine stopped")
             await worker.book.close()
             worker.journal.close()
         await self.leases_database.close()
@@ -159,14 +163,8 @@ class MoneyEngine:
             await self._workers[-1].renew()
 
     def _incarnate(self) -> None:
-        settings = self.settings
         try:
-            worker = Worker(
-                journals=settings.journals,
-                node=settings.node,
-                database=self.leases_database,
-                timing=settings.timing,
-            )
+            worker = Worker(self.settings, database=self.leases_database)
         except (JournalFull, OSError) as error:
             self._problem = f"no journal can be made: {error}"
             return
@@ -222,7 +220,10 @@ class MoneyEngine:
         await self._every(0, self._listen_and_ship)
 
     async def _listen_and_ship(self) -> None:
-        payloads = await self._shipping_database.notifications(within=self.settings.timing.ship)
+        within = self.settings.timing.ship
+        if self.settings.durability is Durability.DATABASE:
+            within = min(within, EAGER_SHIP_SECONDS)  # Replies wait for it.
+        payloads = await self._shipping_database.notifications(within=within)
         if self._shipping_database.connections != self._listening_since:
             self._listening_since = self._shipping_database.connections
             for reconnected in self._reconnected:
@@ -248,17 +249,39 @@ class MoneyEngine:
                 worker.shipped = await self._shipper.ship_from(
                     directory=worker.journal.directory, worker_id=worker.id, start=worker.shipped
                 )
+                if worker.promises is not None:  # The database is safer than any disk of ours.
+                    worker.promises.kept_to(worker.shipped)
 
     async def _sync(self) -> None:
-        await self._every(self.settings.timing.sync, self._sync_once)
+        if self.settings.durability is Durability.SYNCED:
+            # Replies wait for it: sync as soon as one does, for all that were written by then.
+            await self._every(0, self._sync_wanted)
+        else:
+            await self._every(self.settings.timing.sync, self._sync_once)
+
+    async def _sync_wanted(self) -> None:
+        if not self._workers:
+            await asyncio.sleep(self.settings.timing.sync)
+            return
+        wanted = self._workers[-1].sync_wanted
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.timing.sync):
+                await wanted.wait()
+        wanted.clear()
+        await self._sync_once()
 
     async def _sync_once(self) -> None:
-        for worker in self._workers:
+        for worker in list(self._workers):
+            end = worker.journal.end
             try:
                 await asyncio.to_thread(worker.journal.start_sync())
             except OSError:
                 worker.journal.distrust()
+                if worker.promises is not None:
+                    worker.promises.break_all("the journal could not be synced")
                 raise
+            if worker.promises is not None and self.settings.durability is Durability.SYNCED:
+                worker.promises.kept_to(end)
 
     async def _scan(self) -> None:
         await self._every(self.settings.timing.scan, self.replay_dead_siblings)

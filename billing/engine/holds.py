@@ -73,6 +73,8 @@ class Hold:
     # Set when its `opened` record is in the journal; from then on it must be settled.
     call: Call | None = None
     opened_offset: int = -1
+    # Set where the reply must wait for more than the write of its record.
+    kept: "asyncio.Future[None] | None" = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

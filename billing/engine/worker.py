@@ -1,18 +1,21 @@
 """One incarnation of a serving process: its row, its journal, its leases, the calls in flight."""
 
+import asyncio
 import os
 import time
-from pathlib import Path
-from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from billing.engine import transactions
 from billing.engine.database import Connection, Database, OutcomeUnknown
+from billing.engine.durability import Durability, Promises
 from billing.engine.holds import EngineUnavailable, Hold, HoldRequest, HoldState
 from billing.engine.journal import Journal, JournalFailed
 from billing.engine.lease_book import LeaseBook
 from billing.engine.records import Call, Opened, Outcome, RecordTooLarge, Settled, frame
-from billing.engine.timing import Timing, now
+from billing.engine.settings import EngineSettings
+from billing.engine.timing import now
 from billing.engine.transactions import Renewal
 from billing.identifiers import uuid7
 
@@ -22,9 +25,12 @@ class DeadlinePassed(Exception):
 
 
 class Worker:
-    def __init__(self, *, journals: Path, node: str, database: Database, timing: Timing) -> None:
+    def __init__(self, settings: EngineSettings, *, database: Database) -> None:
         self.id: UUID = uuid7()
-        self.journal = Journal.create(root=journals, worker_id=self.id)
+        self.journal = Journal.create(root=settings.journals, worker_id=self.id)
+        waits = settings.durability is not Durability.JOURNAL
+        self.promises = Promises() if waits else None
+        self.sync_wanted = asyncio.Event()
         self.shipped = 0
         self.stopping = False
         self.fence = 0.0
@@ -36,12 +42,12 @@ class Worker:
             worker_id=self.id,
             journal=self.journal,
             database=database,
-            timing=timing,
+            timing=settings.timing,
             check_open=self._check_open,
         )
-        self._node = node
+        self._settings = settings
         self._database = database
-        self._timing = timing
+        self._timing = settings.timing
         self._registered = False
 
     @property
@@ -91,13 +97,13 @@ class Worker:
         charge = cost_nano_usd
         if cost_nano_usd > hold.amount_nano_usd:
             self.bound_exceeded += 1
-            outcome = _with(outcome, flags=(*outcome.flags, "bound_exceeded"))
+            outcome = replace(outcome, flags=(*outcome.flags, "bound_exceeded"))
             charge = hold.amount_nano_usd if hold.strict else cost_nano_usd
         late = now() > hold.deadline
         if late:
             # Its money may have been given away by now: settling would be an overdraft.
             self.expired_calls += 1
-            outcome, charge = _with(outcome, outcome="expired"), 0
+            outcome, charge = replace(outcome, outcome="expired"), 0
         record = Settled(
             call=hold.call,
             lease_id=hold.lease.id,
@@ -114,6 +120,9 @@ class Worker:
         hold.lease.spent += charge
         hold.lease.last_end = end
         self._end(hold, HoldState.SETTLED)
+        if self.promises is not None:
+            hold.kept = self.promises.promise(end)
+            self.sync_wanted.set()
         if late:
             raise DeadlinePassed
         return charge
@@ -156,7 +165,7 @@ class Worker:
             await transactions.worker_register(
                 connection,
                 worker_id=self.id,
-                node=self._node,
+                node=self._settings.node,
                 pid=os.getpid(),
                 timing=self._timing,
             )
@@ -174,16 +183,10 @@ class Worker:
         return min(self.shipped, oldest.opened_offset) if oldest else self.shipped
 
 
-def _with(original: Outcome, **changes: Any) -> Outcome:
-    fields = {name: getattr(original, name) for name in original.__struct_fields__}
-    return Outcome(**(fields | changes))
-
-
 def _frame(record: Settled) -> bytes:
     """The framed record; what is only for information goes where it would be too large."""
     try:
         return frame(record)
     except RecordTooLarge:
-        bare = _with(record.outcome, upstream_request_id="", service_tier="", flags=("trimmed",))
-        fields = {name: getattr(record, name) for name in record.__struct_fields__}
-        return frame(Settled(**(fields | {"outcome": bare})))
+        bare = replace(record.outcome, upstream_request_id="", service_tier="", flags=("trimmed",))
+        return frame(replace(record, outcome=bare))

@@ -12,7 +12,8 @@ import psycopg
 from typing_extensions import override
 
 from billing.engine.database import Connection, Database, OutcomeUnknown
-from billing.engine.engine import EngineSettings, MoneyEngine
+from billing.engine.engine import MoneyEngine
+from billing.engine.settings import EngineSettings
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Faults:
     """The fates of the next transactions, and those that will arrive late."""
 
     coming: list[Fate] = field(default_factory=list)
-    late: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+    late: list[tuple["FaultyDatabase", Callable[[], Awaitable[Any]]]] = field(default_factory=list)
     met: int = 0
     refused: list[Exception] = field(default_factory=list)
 
@@ -45,10 +46,13 @@ class Faults:
     async def deliver(self) -> None:
         """The late messages arrive now; nobody hears of their outcome."""
         while self.late:
+            database, message = self.late.pop(0)
             try:
-                await self.late.pop(0)()
+                await message()
             except (OutcomeUnknown, psycopg.Error) as error:
                 self.refused.append(error)  # Its sender has long given up.
+            if database.abandoned:
+                await database.close()
 
 
 class Breaking:
@@ -74,6 +78,7 @@ class Breaking:
 
 class FaultyDatabase(Database):
     faults: Faults
+    abandoned = False  # Its engine is dead; what it still sends is late messages.
 
     @override
     async def run(
@@ -86,7 +91,8 @@ class FaultyDatabase(Database):
         if fate.kind == "cut":
             raise OutcomeUnknown("cut on purpose")
         if fate.kind == "late":
-            self.faults.late.append(partial(super().run, transaction, timeout=timeout))
+            late = partial(super().run, transaction, timeout=timeout)
+            self.faults.late.append((self, late))
             raise OutcomeUnknown("late on purpose")
         if fate.kind == "breaks":
 
@@ -127,5 +133,12 @@ class FaultyEngine(MoneyEngine):
         for worker in self._workers:
             await worker.book.close()
             os.close(worker.journal._lock)
-        await self.leases_database.close()
-        await self._shipping_database.close()
+        self.abandon()
+        for database in (self.leases_database, self._shipping_database):
+            await database.close()
+
+    def abandon(self) -> None:
+        """Late messages may still arrive from it, and nothing else."""
+        for database in (self.leases_database, self._shipping_database):
+            assert isinstance(database, FaultyDatabase)
+            database.abandoned = True

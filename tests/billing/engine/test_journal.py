@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from billing.engine.journal import Journal, JournalFailed, JournalFull, lock_fil
 from billing.engine.records import (
     MAX_RECORD_BYTES,
     BadRecord,
+    Call,
     Opened,
     Record,
     RecordTooLarge,
@@ -188,17 +190,9 @@ def test_files_are_for_their_owner_only(journal: Journal) -> None:
 
 
 def test_a_record_that_is_too_large_is_refused() -> None:
-    call = call_of(1)
-    large = Opened(
-        call=type(call)(
-            **{n: getattr(call, n) for n in call.__struct_fields__ if n != "model"},
-            model="m" * MAX_RECORD_BYTES,
-        ),
-        lease_id=uuid4(),
-        hold_nano_usd=1,
-    )
+    large: Call = msgspec.structs.replace(call_of(1), model="m" * MAX_RECORD_BYTES)
     with pytest.raises(RecordTooLarge):
-        frame(large)
+        frame(Opened(call=large, lease_id=uuid4(), hold_nano_usd=1))
 
 
 def test_a_frame_that_lies_about_its_length_is_no_record() -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from typing_extensions import override
 
 from billing.engine import EngineUnavailable, Hold, InsufficientQuota, Timing
 from billing.engine.database import Database
@@ -162,6 +163,7 @@ class Histories(RuleBasedStateMachine):
     def audit_is_clean(self) -> None:
         assert self.bank.findings(retain=A_LONG_TIME) == []
 
+    @override
     def teardown(self) -> None:
         try:
             if self.engines:
@@ -182,7 +184,9 @@ class Histories(RuleBasedStateMachine):
             charge = engine.call_settle(hold, DONE, 7)
             self.expected[call.request_id] = "completed", charge, call.organization_id
         while self.engines:
-            self.run(self.engines.pop().stop(10))
+            stopped = self.engines.pop()
+            self.run(stopped.stop(10))
+            stopped.abandon()
         last = FaultyEngine(self.settings, self.faults)
         self.run(last.start())
         self.run(last.stop(10))
@@ -221,7 +225,7 @@ class Histories(RuleBasedStateMachine):
 
 def test_random_histories(fresh_database_url: str) -> None:
     Histories.url = fresh_database_url
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Histories,
         settings=settings(
             max_examples=12,
