@@ -27,7 +27,7 @@ def uuid7_at(moment: dt.datetime) -> uuid.UUID:
     return uuid.UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | random)
 
 
-def make_user(email: str = "", *, password: str = "a long password", **fields: Any) -> User:
+def make_user(email: str = "", *, password: str | None = None, **fields: Any) -> User:
     return User.objects.create_user(
         email or f"user{next(_numbers)}@example.com", password, **fields
     )

@@ -70,7 +70,7 @@ def _strict_day(query: QueryDict, name: str) -> dt.date | None:
     text = text_parameter(query, name)
     if text is None:
         return None
-    day = _day(text)
+    day = parse_day(text)
     if day is None:
         raise invalid_parameter(
             name, f"it must be a UTC day from {FIRST_DAY} to {LAST_DAY}, written YYYY-MM-DD."
@@ -79,10 +79,11 @@ def _strict_day(query: QueryDict, name: str) -> dt.date | None:
 
 
 def _first_day(texts: list[str]) -> dt.date | None:
-    return next((day for text in texts if (day := _day(text)) is not None), None)
+    return next((day for text in texts if (day := parse_day(text)) is not None), None)
 
 
-def _day(text: str) -> dt.date | None:
+def parse_day(text: str) -> dt.date | None:
+    """A UTC day written YYYY-MM-DD; None for all else, and for days that no call can have."""
     if not _DAY.fullmatch(text):
         return None
     try:

@@ -1,0 +1,30 @@
+"""The operator's console: Django's admin, themed. Importing this registers every page."""
+
+from django.contrib import admin
+
+from console.admin import (
+    audit,
+    channels,
+    engine,
+    keys,
+    money,
+    organizations,
+    people,
+    prices,
+    usage,
+)
+
+__all__ = [
+    "audit",
+    "channels",
+    "engine",
+    "keys",
+    "money",
+    "organizations",
+    "people",
+    "prices",
+    "usage",
+]
+
+admin.site.index_template = "console/dashboard.html"
+admin.site.index_title = "Overview"

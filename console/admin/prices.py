@@ -1,0 +1,306 @@
+"""Official prices and discounts. A new row begins now and ends the one before; none is edited."""
+
+import datetime as dt
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from typing_extensions import override
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter
+from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
+
+from billing.discounts import discount_set
+from billing.models import Discount, Price
+from billing.money import PPM
+from billing.prices import price_set
+from console.admin.base import ServiceAdmin, actor_of, column, link, list_url, require
+from console.admin.form_pages import FormPage, FractionField, RowField, data_of, done, form_view
+from console.presentation import count, fraction, moment
+
+CURRENT, PAST, FUTURE = "Current", "Past", "Future"
+STATE_LABELS = {CURRENT: "success", FUTURE: "info"}
+# In the order in which people compare them; other buckets follow by name.
+LISTED_RATES = ("input_tokens", "cached_input_tokens", "output_tokens")
+
+
+class PriceForm(forms.Form):
+    model = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
+    input_usd = forms.CharField(
+        label="Input, USD per 1M tokens",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "2.50"}),
+    )
+    cached_usd = forms.CharField(
+        label="Cached input, USD per 1M tokens",
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "1.25"}),
+        help_text="Empty: the price of input.",
+    )
+    output_usd = forms.CharField(
+        label="Output, USD per 1M tokens",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "10.00"}),
+    )
+
+
+class DiscountForm(forms.Form):
+    fraction = FractionField(
+        label="Fraction to pay", help_text="Of the official price: 0.5 is half of it."
+    )
+    surcharge = forms.BooleanField(
+        required=False,
+        label="Allow more than the official price",
+        widget=UnfoldBooleanSwitchWidget,
+    )
+    organization = RowField(Discount, "organization", required=False, help_text="Empty: everybody.")
+    model = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Empty: every model.",
+    )
+
+    @override
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if values.get("fraction", 0) > PPM and not values.get("surcharge"):
+            self.add_error("fraction", "This is more than the official price. Is it meant?")
+        return values
+
+
+class PeriodFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
+    title = "period"
+    parameter_name = "period"
+
+    @override
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state.lower(), state) for state in (CURRENT, PAST, FUTURE)]
+
+    @override
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        now = timezone.now()
+        begun, ended = Q(effective_from__lte=now), Q(effective_to__lte=now)
+        periods = {
+            CURRENT.lower(): begun & (Q(effective_to__isnull=True) | ~ended),
+            PAST.lower(): ended,
+            FUTURE.lower(): ~begun,
+        }
+        return queryset.filter(periods.get(self.value(), Q()))
+
+
+class DatedAdmin(ServiceAdmin):
+    """Rows with a period."""
+
+    @column("State", label=STATE_LABELS)
+    def state(self, row: Price | Discount) -> str:
+        return period_state(row, now=timezone.now())
+
+    @column("From (UTC)")
+    def begins(self, row: Price | Discount) -> str:
+        return moment(row.effective_from)
+
+    @column("Until (UTC)")
+    def ends(self, row: Price | Discount) -> str:
+        return moment(row.effective_to)
+
+
+@admin.register(Price)
+class PriceAdmin(DatedAdmin):
+    list_display = ("model", "input_rate", "cached_rate", "output_rate", "state", "begins", "ends")
+    list_filter = (PeriodFilter,)
+    search_fields = ("model",)
+    search_help_text = "Model"
+    ordering = ("model", "-effective_from")
+    fieldsets = (
+        (None, {"fields": (("model", "state"), ("begins", "ends"))}),
+        ("Rates in USD per 1M units", {"fields": ("rate_table", "long_context_table")}),
+        (
+            "Limits",
+            {
+                "fields": (
+                    ("context", "longest_output"),
+                    ("output_cap_field", "endpoint_names"),
+                )
+            },
+        ),
+        ("Source", {"fields": ("source", ("deprecated_on", "created"))}),
+    )
+    readonly_fields = (
+        "created",
+        "state",
+        "begins",
+        "ends",
+        "rate_table",
+        "long_context_table",
+        "context",
+        "longest_output",
+        "endpoint_names",
+    )
+
+    @column("Input")
+    def input_rate(self, row: Price) -> str:
+        return _listed_rate(row, "input_tokens")
+
+    @column("Cached input")
+    def cached_rate(self, row: Price) -> str:
+        return _listed_rate(row, "cached_input_tokens")
+
+    @column("Output")
+    def output_rate(self, row: Price) -> str:
+        return _listed_rate(row, "output_tokens")
+
+    @column("Context tokens")
+    def context(self, row: Price) -> str:
+        return "-" if row.context_tokens is None else count(row.context_tokens)
+
+    @column("Output tokens, at most")
+    def longest_output(self, row: Price) -> str:
+        return "-" if row.max_output_tokens is None else count(row.max_output_tokens)
+
+    @column("Endpoints")
+    def endpoint_names(self, row: Price) -> str:
+        return ", ".join(row.endpoints)
+
+    @column("By service tier")
+    def rate_table(self, row: Price) -> SafeString:
+        return _rate_table(row.tiers)
+
+    @column("For long prompts")
+    def long_context_table(self, row: Price) -> SafeString | str:
+        if not row.long_context:
+            return "The same"
+        return format_html(
+            "<p>From {} prompt tokens on:</p>{}",
+            f"{int(row.long_context['above_tokens']):,}",
+            _rate_table(row.long_context["tiers"]),
+        )
+
+    @override
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponseBase:
+        require(self.has_add_permission(request))
+        page = FormPage(
+            title="Set a price",
+            submit="Set from now on",
+            form=PriceForm(data_of(request)),
+            intro="It holds for calls from now on and ends the model's present price, with all its"
+            " tiers. What was charged before stays as it was.",
+            back=list_url("billing_price"),
+        )
+
+        def act(values: dict[str, Any]) -> HttpResponseBase:
+            values["cached_usd"] = values["cached_usd"] or None
+            price = price_set(**values, actor=actor_of(request), now=timezone.now())
+            return done(request, f"{price.model} has a new price.", page.back)
+
+        return form_view(self, request, page, act)
+
+
+@admin.register(Discount)
+class DiscountAdmin(DatedAdmin):
+    list_display = ("scope", "fraction_to_pay", "state", "begins", "ends")
+    list_filter = (PeriodFilter, ("organization", AutocompleteSelectFilter))
+    list_select_related = ("organization",)
+    search_fields = ("model", "organization__slug")
+    search_help_text = "Model or organization"
+    ordering = ("-id",)
+    fieldsets = (
+        (None, {"fields": (("organization_link", "model_name"), ("fraction_to_pay", "state"))}),
+        ("Period", {"fields": (("begins", "ends"), "created")}),
+    )
+    readonly_fields = (
+        "created",
+        "organization_link",
+        "model_name",
+        "fraction_to_pay",
+        "state",
+        "begins",
+        "ends",
+    )
+
+    @column("Applies to", header=True)
+    def scope(self, row: Discount) -> list[str]:
+        return [str(row.organization or "Everybody"), row.model or "Every model"]
+
+    @column("Organization")
+    def organization_link(self, row: Discount) -> SafeString | str:
+        return link(row.organization) if row.organization else "Everybody"
+
+    @column("Model")
+    def model_name(self, row: Discount) -> str:
+        return row.model or "Every model"
+
+    @column("To pay")
+    def fraction_to_pay(self, row: Discount) -> str:
+        return fraction(row.fraction_ppm)
+
+    @override
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponseBase:
+        require(self.has_add_permission(request))
+        page = FormPage(
+            title="Set a discount",
+            submit="Set from now on",
+            form=DiscountForm(data_of(request)),
+            intro="The most specific discount wins: organization and model, then organization,"
+            " then model, then everybody.",
+            back=list_url("billing_discount"),
+        )
+
+        def act(values: dict[str, Any]) -> HttpResponseBase:
+            discount = discount_set(
+                fraction_ppm=values["fraction"],
+                organization=values["organization"],
+                model=values["model"],
+                actor=actor_of(request),
+                now=timezone.now(),
+            )
+            return done(request, f"{fraction(discount.fraction_ppm)} from now on.", page.back)
+
+        return form_view(self, request, page, act)
+
+
+def period_state(row: Price | Discount, *, now: dt.datetime) -> str:
+    if row.effective_from > now:
+        return FUTURE
+    return PAST if row.effective_to is not None and row.effective_to <= now else CURRENT
+
+
+def _listed_rate(row: Price, bucket: str) -> str:
+    rate = row.tiers.get("default", {}).get(bucket)
+    return f"${rate}" if rate is not None else "-"
+
+
+def _rate_table(rates_by_tier: dict[str, dict[str, str]]) -> SafeString:
+    tiers = dict(sorted(rates_by_tier.items(), key=lambda tier: (tier[0] != "default", tier[0])))
+    buckets = sorted({bucket for rates in tiers.values() for bucket in rates}, key=_rate_order)
+    head = format_html_join("", "<th>{}</th>", ((tier,) for tier in tiers))
+    rows = format_html_join(
+        "",
+        "<tr><th>{}</th>{}</tr>",
+        (
+            (
+                bucket.replace("_", " "),
+                format_html_join(
+                    "", "<td>{}</td>", ((rates.get(bucket, "-"),) for rates in tiers.values())
+                ),
+            )
+            for bucket in buckets
+        ),
+    )
+    return format_html(
+        '<table class="tg-rates"><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table>',
+        head,
+        rows,
+    )
+
+
+def _rate_order(bucket: str) -> tuple[int, str]:
+    listed = bucket in LISTED_RATES
+    return (LISTED_RATES.index(bucket) if listed else len(LISTED_RATES), bucket)

@@ -1,0 +1,266 @@
+"""Usage records: every relayed call, newest first, never counted and never edited."""
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from typing_extensions import override
+from unfold.contrib.filters.admin import (
+    BooleanRadioFilter,
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    RangeDateFilter,
+)
+
+from accounts.models import Organization, Project
+from billing.identifiers import uuid7_floor
+from billing.models import Price, UsageRecord
+from console.admin.base import UnboundedAdmin, code, column, link
+from console.api.parameters import parse_day
+from console.presentation import count, fraction, moment, percent, usd
+
+OUTCOME_LABELS = {
+    "Completed": "success",
+    "Client left": "warning",
+    "Upstream error": "danger",
+    "Interrupted": "danger",
+    "Expired": "danger",
+    "Lost": "danger",
+}
+MAX_CHOICES = 1000
+
+
+class OrganizationFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
+    title = "organization"
+    parameter_name = "organization"
+
+    @override
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = Organization.objects.order_by("slug").values_list("pk", "slug")[:MAX_CHOICES]
+        return [(str(number), slug) for number, slug in rows]
+
+    @override
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[UsageRecord]
+    ) -> QuerySet[UsageRecord]:
+        number = self.value()
+        if not number:
+            return queryset
+        return (
+            queryset.filter(organization_id=int(number)) if number.isdecimal() else queryset.none()
+        )
+
+
+class ModelFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
+    title = "model"
+    parameter_name = "model"
+
+    @override
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        # From the price book: only priced models can have records, and it is a small table.
+        names = Price.objects.order_by("model").values_list("model", flat=True).distinct()
+        return [(name, name) for name in names[:MAX_CHOICES]]
+
+    @override
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[UsageRecord]
+    ) -> QuerySet[UsageRecord]:
+        return queryset.filter(model=self.value()) if self.value() else queryset
+
+
+class DaysFilter(RangeDateFilter):  # type: ignore[misc]  # unfold has no types.
+    """UTC days, both included, as ranges of the primary key: other partitions are not touched."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.title = "day (UTC)"
+
+    @override
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[UsageRecord]
+    ) -> QuerySet[UsageRecord]:
+        first = parse_day(self.used_parameters.get(f"{self.parameter_name}_from", ""))
+        last = parse_day(self.used_parameters.get(f"{self.parameter_name}_to", ""))
+        if first is not None:
+            queryset = queryset.filter(request_id__gte=uuid7_floor(first))
+        if last is not None:
+            queryset = queryset.filter(request_id__lt=uuid7_floor(last + dt.timedelta(days=1)))
+        return queryset
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(UnboundedAdmin):
+    list_display = (
+        "at",
+        "organization_slug",
+        "model",
+        "outcome_label",
+        "tokens",
+        "charge",
+        "upstream_cost",
+        "duration",
+        "key",
+    )
+    list_filter = (
+        OrganizationFilter,
+        ModelFilter,
+        ("outcome", ChoicesDropdownFilter),
+        ("usage_source", ChoicesDropdownFilter),
+        ("stream", BooleanRadioFilter),
+        ("created_at", DaysFilter),
+    )
+    search_fields = ("request_id",)
+    search_help_text = "Request id (req_...) or key prefix"
+    ordering = ("-request_id",)
+    fieldsets = (
+        (
+            "Call",
+            {"fields": (("request_code", "at"), ("endpoint", "model"), ("stream", "retry_count"))},
+        ),
+        ("Who", {"fields": (("organization_slug", "project_slug"), "key")}),
+        (
+            "Outcome",
+            {"fields": (("outcome_label", "status"), ("usage_source", "flags"), "duration")},
+        ),
+        (
+            "Tokens",
+            {
+                "fields": (
+                    ("prompt_tokens", "cached_tokens"),
+                    ("completion_tokens", "reasoning_tokens"),
+                    ("units", "service_tier"),
+                )
+            },
+        ),
+        (
+            "Money",
+            {
+                "fields": (
+                    ("official_cost", "discount"),
+                    ("charge", "upstream_cost"),
+                    ("margin", "hold"),
+                    "price",
+                )
+            },
+        ),
+        (
+            "Upstream",
+            {"fields": (("channel", "upstream_model"), "upstream_request_id")},
+        ),
+        ("Bookkeeping", {"fields": (("worker_id", "journal_offset"), ("lease_id", "settled"))}),
+    )
+    readonly_fields = (
+        "request_code",
+        "at",
+        "organization_slug",
+        "project_slug",
+        "outcome_label",
+        "duration",
+        "official_cost",
+        "discount",
+        "charge",
+        "upstream_cost",
+        "margin",
+        "hold",
+        "price",
+        "settled",
+        "key",
+    )
+
+    @override
+    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
+        rows: QuerySet[UsageRecord] = super().get_queryset(request)
+        organization = Organization.objects.filter(pk=OuterRef("organization_id"))
+        project = Project.objects.filter(pk=OuterRef("project_id"))
+        return rows.annotate(
+            organization_slug=Subquery(organization.values("slug")),
+            project_slug=Subquery(project.values("slug")),
+        )
+
+    @override
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[UsageRecord], search_term: str
+    ) -> tuple[QuerySet[UsageRecord], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            return queryset.filter(request_id=uuid.UUID(term.removeprefix("req_"))), False
+        except ValueError:
+            return queryset.filter(api_key_prefix=term), False
+
+    @column("Time (UTC)")
+    def at(self, row: UsageRecord) -> str:
+        return moment(row.created_at)
+
+    @column("Settled (UTC)")
+    def settled(self, row: UsageRecord) -> str:
+        return moment(row.settled_at)
+
+    @column("Request id")
+    def request_code(self, row: UsageRecord) -> SafeString:
+        return code(row)
+
+    @column("Organization")
+    def organization_slug(self, row: Any) -> str:
+        return str(row.organization_slug or row.organization_id)
+
+    @column("Project")
+    def project_slug(self, row: Any) -> str:
+        return str(row.project_slug or row.project_id)
+
+    @column("API key")
+    def key(self, row: UsageRecord) -> SafeString:
+        return code(row.api_key_prefix)
+
+    @column("Outcome", label=OUTCOME_LABELS)
+    def outcome_label(self, row: UsageRecord) -> str:
+        return str(UsageRecord.Outcome(row.outcome).label).capitalize()
+
+    @column("Tokens")
+    def tokens(self, row: UsageRecord) -> SafeString:
+        return format_html(
+            '<span class="tg-money" title="prompt, completion">{}'
+            '<span class="tg-quiet"> + </span>{}</span>',
+            count(row.prompt_tokens),
+            count(row.completion_tokens),
+        )
+
+    @column("Duration")
+    def duration(self, row: UsageRecord) -> str:
+        return f"{count(row.duration_ms)} ms"
+
+    @column("Charge")
+    def charge(self, row: UsageRecord) -> SafeString:
+        return usd(row.charge_nano_usd)
+
+    @column("Official cost")
+    def official_cost(self, row: UsageRecord) -> SafeString:
+        return usd(row.official_cost_nano_usd)
+
+    @column("Upstream cost")
+    def upstream_cost(self, row: UsageRecord) -> SafeString:
+        return usd(row.upstream_cost_nano_usd)
+
+    @column("Margin")
+    def margin(self, row: UsageRecord) -> SafeString:
+        margin = row.charge_nano_usd - row.upstream_cost_nano_usd
+        return format_html("{} ({})", usd(margin), percent(margin, row.charge_nano_usd))
+
+    @column("Set aside for it")
+    def hold(self, row: UsageRecord) -> SafeString:
+        return usd(row.hold_nano_usd)
+
+    @column("Paid of the official price")
+    def discount(self, row: UsageRecord) -> str:
+        return fraction(row.discount_ppm)
+
+    @column("Price")
+    def price(self, row: UsageRecord) -> SafeString | str:
+        price = Price.objects.filter(pk=row.price_id).first()
+        return link(price) if price else str(row.price_id)
