@@ -148,7 +148,7 @@ def test_a_torn_tail_is_dropped(cut: int, garbage: bytes) -> None:
     """Whatever the last write left behind, what was whole before it is read, and no more."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal.create(root=Path(folder), worker_id=uuid4(), segment_bytes=SMALL)
-        whole = [settled(1), opened(2)]
+        whole: list[Record] = [settled(1), opened(2)]
         for record in whole:
             journal.append(frame(record))
         last = frame(settled(3))
