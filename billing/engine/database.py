@@ -38,7 +38,9 @@ class Database:
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
-            options="-c idle_in_transaction_session_timeout=10000",
+            # The server ends the session of a line that we have cut, even if it waits for a lock.
+            options="-c idle_in_transaction_session_timeout=10000"
+            " -c client_connection_check_interval=1000",
         )
 
     async def run(
@@ -136,6 +138,8 @@ async def _within(seconds: float, connection: Connection, work: Coroutine[Any, A
 
 def _cut(connection: Connection) -> None:
     """Whoever waits for the server on this connection is told at once that it is broken."""
-    with suppress(psycopg.OperationalError, OSError):  # It has broken by itself.
-        with socket.socket(fileno=os.dup(connection.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
+    with (
+        suppress(psycopg.OperationalError, OSError),  # It has broken by itself.
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
