@@ -156,3 +156,33 @@ async def test_postgres_stays_away(launch: Launch, customers: Customers) -> None
     assert product.alarms() == []
     await product.stop()
     check_books_afterwards(product, replies)
+
+
+@asynccontextmanager
+async def still(product: Product) -> AsyncIterator[None]:
+    """PostgreSQL takes connections and answers nothing."""
+    processes = product.postgres()
+    kill(processes, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        kill(processes, signal.SIGCONT)
+
+
+async def test_postgres_stands_still(launch: Launch, customers: Customers) -> None:
+    product = await launch()
+    standard, idle, unseen = (customers[name] for name in ("standard", "idle", "unseen"))
+    async with both(product) as groups:
+        connections = [first for first, *_ in groups]
+        replies = await warmed_up(groups, standard, idle)
+        async with still(product):
+            replies += await served_from_leases(connections, standard)
+            await refused_soon(connections, idle, unseen)
+            replies += await served_from_leases(connections, standard)
+        for connection in connections:
+            replies.append(await call(connection, unseen, Wish()))
+            assert replies[-1].is_complete
+    await check_books(product, replies)
+    assert product.alarms() == []
+    await product.stop()
+    check_books_afterwards(product, replies)
