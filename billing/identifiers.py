@@ -12,7 +12,7 @@ _last_ticks = 0
 def uuid7() -> uuid.UUID:
     """A new identifier; those of one process ascend strictly, also within a millisecond."""
     global _last_ticks  # noqa: PLW0603  The order within a process is its whole point.
-    # Milliseconds and, in the 12 bits behind the version, their 4096th parts (RFC 9562 section 6.2).
+    # Milliseconds and, in the 12 bits behind the version, their 4096th parts (section 6.2).
     ticks = time.time_ns() * 4096 // 1_000_000
     _last_ticks = ticks = max(ticks, _last_ticks + 1)
     milliseconds, fraction = divmod(ticks, 4096)

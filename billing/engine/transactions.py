@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from billing.engine import money_moves
 from billing.engine.database import CHANNEL, Connection
 from billing.engine.timing import Timing
@@ -95,19 +97,21 @@ async def worker_register(
 ) -> None:
     await connection.execute(
         "INSERT INTO billing_worker"
-        " (id, node, pid, state, expires_at, shipped_offset, was_lost, started_at)"
+        " (id, node, pid, state, expires_at, shipped_offset, was_lost, report, started_at)"
         " VALUES (%s, %s, %s, 'live', clock_timestamp() + make_interval(secs => %s), 0, false,"
-        " clock_timestamp()) ON CONFLICT (id) DO NOTHING",
+        " '{}', clock_timestamp()) ON CONFLICT (id) DO NOTHING",
         [worker_id, node, pid, timing.ttl],
     )
 
 
-async def renew(connection: Connection, *, worker_id: UUID, timing: Timing) -> Renewal | None:
+async def renew(
+    connection: Connection, *, worker_id: UUID, timing: Timing, report: dict[str, int]
+) -> Renewal | None:
     """Prolong the worker's life, for all its leases at once; None: it is fenced for ever."""
     cursor = await connection.execute(
-        "UPDATE billing_worker SET expires_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'live'",
-        [timing.ttl, worker_id],
+        "UPDATE billing_worker SET expires_at = clock_timestamp() + make_interval(secs => %s),"
+        " report = %s WHERE id = %s AND state = 'live'",
+        [timing.ttl, Jsonb(report), worker_id],
     )
     if cursor.rowcount != 1:
         return None

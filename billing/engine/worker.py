@@ -36,6 +36,8 @@ class Worker:
         self.fence = 0.0
         self.holds: set[Hold] = set()
         self.opened: dict[UUID, Hold] = {}  # Calls that went upstream, oldest first.
+        self.calls_settled = 0
+        self.estimated = 0
         self.bound_exceeded = 0
         self.expired_calls = 0
         self.book = LeaseBook(
@@ -117,6 +119,8 @@ class Worker:
         except JournalFailed:
             self._end(hold, HoldState.RELEASED)
             raise
+        self.calls_settled += 1
+        self.estimated += outcome.usage_source == "estimated"
         hold.lease.spent += charge
         hold.lease.last_end = end
         self._end(hold, HoldState.SETTLED)
@@ -169,7 +173,25 @@ class Worker:
                 pid=os.getpid(),
                 timing=self._timing,
             )
-        return await transactions.renew(connection, worker_id=self.id, timing=self._timing)
+        return await transactions.renew(
+            connection, worker_id=self.id, timing=self._timing, report=self.report()
+        )
+
+    def report(self) -> dict[str, int]:
+        """Counters for the operator, since this worker began."""
+        leases = self.book.leases.values()
+        return {
+            "calls_settled": self.calls_settled,
+            "calls_open": len(self.opened),
+            "holds_open": len(self.holds),
+            "held_nano_usd": sum(lease.held for lease in leases),
+            "leases_open": len(leases),
+            "refused": self.book.refusals,
+            "estimated": self.estimated,
+            "bound_exceeded": self.bound_exceeded,
+            "expired": self.expired_calls,
+            "journal_bytes_unshipped": self.journal.end - self.shipped,
+        }
 
     def tidy(self) -> None:
         self.book.tidy(leaving=self.retired, shipped=self.shipped)

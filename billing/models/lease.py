@@ -24,6 +24,8 @@ class Worker(models.Model):
     expires_at = models.DateTimeField()
     shipped_offset = models.BigIntegerField(default=0)
     was_lost = models.BooleanField(default=False)
+    # What it said of itself with its last renewal: counters, for people; no decision rests on it.
+    report = models.JSONField(default=dict)
     started_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
