@@ -32,7 +32,7 @@ check: install-development
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
-	$(BIN)/python -W "ignore:Got an error checking a consistent migration history" \
+	DATABASE_POOL_SIZE=0 $(BIN)/python -W "ignore:Got an error checking a consistent migration history" \
 		manage.py makemigrations --check --dry-run
 
 # --- What is installed -----------------------------------------------------------------------------

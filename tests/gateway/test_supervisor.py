@@ -8,14 +8,18 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPResponse
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from gateway.data_directory import DataDirectory
 from gateway.ports import bind_listener, parent_of
 from gateway.postgres import running_server
+from tests.conftest import on_server, url_of
 from tests.gateway.databases import clean_up
 from tests.gateway.running import (
     Running,
@@ -28,7 +32,9 @@ from tests.gateway.running import (
     start,
     until,
 )
+from tests.gateway.test_launch import PRODUCTION
 
+SECRETS = {name: PRODUCTION[name] for name in ("SECRET_KEY", "KEY_PEPPER", "CREDENTIAL_KEYS")}
 CONTRACT = {
     "base_url",
     "api_key",
@@ -187,6 +193,40 @@ def test_everything_killed_at_once_comes_back(data: Path) -> None:
     with running(data) as gateway:
         gateway.answer()
         until(lambda: gateway.usage()["total"]["requests"] == 2)
+
+
+def test_two_nodes_start_together_on_one_empty_database(place: Path) -> None:
+    name = f"nodes_{uuid4().hex[:12]}"
+    on_server("CREATE DATABASE {database}", name)
+    shared = {**SECRETS, "DATABASE_URL": url_of(name)}
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        stack.callback(on_server, "DROP DATABASE {database} WITH (FORCE)", name)
+        nodes = [running(place / node, **shared) for node in ("a", "b")]
+        first, second = pool.map(stack.enter_context, nodes)
+        a, b = first.quickstart, second.quickstart
+        assert a["organization"] == b["organization"]
+        assert a["api_key"] != b["api_key"]
+        assert {a["admin_email"], b["admin_email"]} == {
+            "admin@tollgate.local",
+            "admin-2@tollgate.local",
+        }
+        for node in (first, second):
+            # Somebody's own database gets no invented answers.
+            assert "NO UPSTREAM" in node.banner
+            assert _status(node.chat()) == 404
+            assert node.status()["postgres"] is None
+
+
+def test_a_long_and_strange_path_works(place: Path) -> None:
+    folder = place / "a, b % ü"
+    data = folder / ("x" * (199 - len(str(folder))))
+    folder.mkdir()
+    try:
+        with running(data) as gateway:
+            gateway.answer()
+            assert running_server(DataDirectory(data)) == gateway.status()["postgres"]
+    finally:
+        clean_up(DataDirectory(data))
 
 
 def test_a_second_run_is_refused_with_the_first_ones_pid(data: Path) -> None:
