@@ -54,13 +54,16 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def _presented_key(request: Request) -> str:
-    """The key as clients send it: as a bearer, else in one of the headers of older ones."""
+    """The key as clients send it: as a bearer, bare, or in one of the headers of older ones."""
     scheme, _, value = request.headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and value.strip():
-        return str(value.strip())
-    for name in ("x-api-key", "api-key"):
-        if value := request.headers.get(name, "").strip():
-            return str(value)
+    if scheme.lower() == "bearer":
+        scheme = ""
+    elif value:
+        raise missing_api_key()  # Of a scheme that we do not speak.
+    bare = value.strip() or scheme
+    for text in (bare, *(request.headers.get(name, "") for name in ("x-api-key", "api-key"))):
+        if text.strip():
+            return str(text.strip())
     raise missing_api_key()
 
 

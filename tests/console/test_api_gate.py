@@ -118,6 +118,7 @@ def test_the_networks_of_a_key_count_here_too(
         {"authorization": "bearer   {key}  "},
         {"authorization": "BEARER {key}", "x-api-key": "another"},
         {"x-api-key": "{key}"},
+        {"authorization": "{key}"},
         {"api-key": "{key}", "authorization": "Bearer "},
     ],
 )
