@@ -76,7 +76,7 @@ class ChatEndpoint:
             with call.cuttable():
                 await self._relay(call, candidates)
             if call.is_open or not call.was_sent:
-                raise errors.upstream_failed() if call.was_sent else errors.server_draining()
+                raise _unfinished(call) if call.was_sent else errors.server_draining()
         except RelayError as error:
             _end(call, status=error.status)
             raise
@@ -239,7 +239,7 @@ class StreamRelay:
         last = meter.finish()
         error = self._error
         if meter.error is None and not meter.is_complete:
-            error = error or errors.upstream_failed()
+            error = error or _unfinished(call)
         reading = Reading(
             usage=meter.usage,
             served_tier=meter.served_tier,
@@ -267,6 +267,12 @@ class StreamRelay:
         call.settle(
             "client_left" if call.client_left else outcome, _price(call, reading), status=OK
         )
+
+
+def _unfinished(call: OpenCall) -> RelayError:
+    """What the client of a call that was sent and did not come to its end is told."""
+    took_too_long = call.cut_reason == "deadline"
+    return errors.upstream_timeout() if took_too_long else errors.upstream_failed()
 
 
 def _price(call: OpenCall, reading: Reading) -> Price:
