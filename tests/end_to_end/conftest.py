@@ -3,18 +3,16 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.end_to_end.live import LiveGateway
+from tests.end_to_end.live import LiveGateway, running_gateway
 from tests.end_to_end.support import MODEL, Customer, Upstream, customer_of
 
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     """A live gateway with two workers and a priced model, as a first run leaves it otherwise."""
-    gateway = LiveGateway(tmp_path_factory.mktemp("gateway"))
-    gateway.start()
-    gateway.manage("price_set", MODEL, "--input", "10", "--output", "30")
-    yield gateway
-    gateway.stop()
+    with running_gateway(tmp_path_factory.mktemp("gateway")) as gateway:
+        gateway.manage("price_set", MODEL, "--input", "10", "--output", "30")
+        yield gateway
 
 
 @pytest.fixture(scope="session")

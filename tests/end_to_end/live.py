@@ -181,6 +181,16 @@ class LiveGateway:
 
 
 @contextmanager
+def running_gateway(folder: Path, **environment: str) -> Iterator[LiveGateway]:
+    gateway = LiveGateway(folder, **environment)
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+@contextmanager
 def _halted(processes: list[psutil.Process]) -> Iterator[None]:
     try:
         for process in processes:
