@@ -130,7 +130,7 @@ class Supervisor:
                 raise UnableToStart("A worker cannot start; what is above says why.")
             if time.monotonic() > notice_at:
                 notice_at += NOTICE_SECONDS
-                say_step("Still waiting for the workers")
+                say_step(f"Still waiting for the workers; {settings.PUBLIC_URL}/readyz says why")
 
     def _tick(self) -> None:
         if self._crew.watch(timeout_seconds=TICK_SECONDS):
