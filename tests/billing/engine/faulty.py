@@ -22,11 +22,13 @@ T = TypeVar("T")
 class Fate:
     """What happens to one transaction."""
 
-    kind: str  # passes, cut (never arrives), breaks (at a statement), answer_lost, late
+    # passes, cut (never arrives), breaks (at a statement), answer_lost, slow_answer, late
+    kind: str
     statement: int = 0
 
 
 PASSES = Fate("passes")
+SLOW_SECONDS = 0.3
 
 
 @dataclass
@@ -101,6 +103,8 @@ class FaultyDatabase(Database):
 
             return await super().run(breaking, timeout=timeout)
         result = await super().run(transaction, timeout=timeout)
+        if fate.kind == "slow_answer":
+            await asyncio.sleep(SLOW_SECONDS)
         if fate.kind == "answer_lost":
             raise OutcomeUnknown("answer lost on purpose")
         return result

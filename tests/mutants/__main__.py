@@ -1,0 +1,206 @@
+"""Breaks the engine on purpose, one rule at a time, and shows that the tests notice.
+
+    python -m tests.mutants [NAME ...]
+
+Each mutant is one edit of one file in a copy of the sources. It is caught when the engine's tests
+fail there. Exit status 1 if one survives, or if an edit no longer fits the code.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TESTS = ("test_rules.py", "test_engine.py", "test_journal.py", "test_durability.py")
+SOURCES = ("accounts", "billing", "console", "gateway", "relay", "tests")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "no_fencing",
+        "worker.py",
+        "if self.retired or now() >= self.fence:",
+        "if self.retired:",
+    ),
+    Mutant(
+        "fence_from_answer",
+        "worker.py",
+        "self.fence = sent_at + self._timing.fence",
+        "self.fence = now() + self._timing.fence",
+    ),
+    Mutant(
+        "no_margin", "timing.py", "return self.ttl * (1 - 3 * DRIFT) - self.step", "return self.ttl"
+    ),
+    Mutant(
+        "release_at_expiry",
+        "timing.py",
+        "return self.max_call * (1 + 3 * DRIFT) + self.step",
+        "return 0.0",
+    ),
+    Mutant(
+        "blind_ship",
+        "shipping.py",
+        ' WHERE id = %s AND shipped_offset = %s"\n        " RETURNING was_lost"',
+        ' WHERE id = %s AND %s >= 0"\n        " RETURNING was_lost"',
+    ),
+    Mutant(
+        "finish_unreplayed",
+        "transactions.py",
+        "    if row[1] != end:\n        return False\n",
+        "",
+    ),
+    Mutant(
+        "recall_returns_held",
+        "lease_book.py",
+        "        amount = lease.free\n        if amount > 0 and lease.version:",
+        "        amount = lease.free + lease.held\n        if amount > 0 and lease.version:",
+    ),
+    Mutant(
+        "return_still_used",
+        "lease_book.py",
+        "            lease.granted -= amount\n",
+        "",
+    ),
+    Mutant(
+        "recall_forgotten",
+        "lease_book.py",
+        "            lease.recalled = True\n            return\n",
+        "            return\n",
+    ),
+    Mutant(
+        "no_version",
+        "transactions.py",
+        "if (lease.version if lease else 0) != want.version or (",
+        "if (",
+    ),
+    Mutant(
+        "grow_for_the_dead",
+        "transactions.py",
+        "WHERE id = %s AND state = 'live' FOR SHARE",
+        "WHERE id = %s FOR SHARE",
+    ),
+    Mutant(
+        "takes_all",
+        "transactions.py",
+        "desired = max(want.minimum_nano_usd, want.desired_nano_usd, available // 4)",
+        "desired = available",
+    ),
+    Mutant(
+        "ignore_failed_write",
+        "journal.py",
+        "            self._mend(position, len(data))\n            raise JournalFailed(str(error))"
+        " from error\n",
+        "            self.end += len(data)\n            return self.end\n",
+    ),
+    Mutant(
+        "delete_before_shipped",
+        "worker.py",
+        "return min(self.shipped, oldest.opened_offset) if oldest else self.shipped",
+        "return self.journal.end",
+    ),
+    Mutant(
+        "forget_open_calls",
+        "worker.py",
+        "return min(self.shipped, oldest.opened_offset) if oldest else self.shipped",
+        "return self.shipped",
+    ),
+    Mutant(
+        "close_unshipped",
+        "lease_book.py",
+        "elif lease.held or shipped < lease.last_end:",
+        "elif lease.held:",
+    ),
+    Mutant("no_call_deadline", "worker.py", "late = now() > hold.deadline", "late = False"),
+    Mutant(
+        "notify_only",
+        "transactions.py",
+        "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = %s",
+        "UPDATE billing_wallet SET short_at = NULL WHERE organization_id = %s",
+    ),
+    Mutant(
+        "surplus_unnoticed",
+        "lease_book.py",
+        "if view.version > lease.version and not lease.busy:",
+        "if False:",
+    ),
+    Mutant(
+        "no_roll",
+        "lease_book.py",
+        "        if at >= lease.usable_until:\n            self._drain(lease)\n"
+        "            return None\n",
+        "",
+    ),
+    Mutant(
+        "refund_oldest_slice",
+        "money_moves.py",
+        ' ORDER BY position DESC",',
+        ' ORDER BY position",',
+    ),
+    Mutant(
+        "charge_beyond_a_strict_hold",
+        "worker.py",
+        "charge = hold.amount_nano_usd if hold.strict else cost_nano_usd",
+        "charge = cost_nano_usd",
+    ),
+    Mutant(
+        "read_past_damage",
+        "records.py",
+        "    if zlib.crc32(payload) != checksum:\n",
+        "    if zlib.crc32(payload) == -1:\n",
+    ),
+)
+
+
+def caught(mutant: Mutant, folder: Path) -> bool:
+    """Whether the tests fail with the mutant. Raises ValueError if its edit does not fit."""
+    path = folder / "billing" / "engine" / mutant.file
+    source = path.read_text()
+    if source.count(mutant.old) != 1:
+        raise ValueError(f"the edit of {mutant.name} fits {source.count(mutant.old)} times")
+    path.write_text(source.replace(mutant.old, mutant.new))
+    try:
+        tests = [f"tests/billing/engine/{name}" for name in TESTS]
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+            cwd=folder,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        path.write_text(source)
+    return run.returncode == 1
+
+
+def main() -> None:
+    names = set(sys.argv[1:])
+    survived = []
+    with tempfile.TemporaryDirectory(prefix="tollgate-mutants-") as name:
+        folder = Path(name)
+        for source in SOURCES:
+            shutil.copytree(
+                ROOT / source, folder / source, ignore=shutil.ignore_patterns("node_modules")
+            )
+        for file in ("manage.py", "pyproject.toml"):
+            shutil.copy(ROOT / file, folder / file)
+        for mutant in [m for m in MUTANTS if not names or m.name in names]:
+            verdict = "caught" if caught(mutant, folder) else "SURVIVED"
+            survived += [mutant.name] if verdict == "SURVIVED" else []
+            print(f"{verdict:9}{mutant.name}", flush=True)  # noqa: T201  It is a program for people.
+    if survived:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
