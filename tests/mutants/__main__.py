@@ -197,7 +197,7 @@ def main() -> None:
         for mutant in [m for m in MUTANTS if not names or m.name in names]:
             verdict = "caught" if caught(mutant, folder) else "SURVIVED"
             survived += [mutant.name] if verdict == "SURVIVED" else []
-            print(f"{verdict:9}{mutant.name}", flush=True)  # noqa: T201  It is a program for people.
+            print(f"{verdict:9}{mutant.name}", flush=True)
     if survived:
         raise SystemExit(1)
 

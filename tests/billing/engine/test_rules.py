@@ -341,7 +341,7 @@ async def test_what_returns_goes_where_it_came_from(stage: Stage) -> None:
     await stage.spend(organization, 150, 30)
     stage.worker.book.give(stage.lease(organization))
     await stage.quiet()
-    free = dict(
+    free: dict[int, int] = dict(
         stage.bank.connection.execute("SELECT id, free_nano_usd FROM billing_grant").fetchall()
     )
     # The part that expires last went back first; what was spent is of the part that expires first.
