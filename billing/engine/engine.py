@@ -28,6 +28,7 @@ from billing.engine.timing import now
 from billing.engine.worker import Worker
 
 RETRY_SECONDS = 0.2
+UNREADY_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.02
 EAGER_SHIP_SECONDS = 0.01
 NAMELESS_SECONDS = 10.0
@@ -188,13 +189,16 @@ class MoneyEngine:
             await asyncio.sleep(seconds)
 
     async def _renew(self) -> None:
-        await self._every(self.settings.timing.heartbeat, self._renew_once)
+        await self._every(0, self._renew_once)
 
     async def _renew_once(self) -> None:
         await self._serve_on()
         for worker in self._workers:
             if not worker.book.fenced:
                 await worker.renew()
+        # After an outage that outlasted the leases, each second until the next try serves nobody.
+        heartbeat = self.settings.timing.heartbeat
+        await asyncio.sleep(min(heartbeat, UNREADY_SECONDS) if self.problems() else heartbeat)
 
     async def _tidy(self) -> None:
         await self._every(min(1.0, self.settings.timing.heartbeat), self._tidy_once)
