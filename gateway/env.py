@@ -27,7 +27,9 @@ def env_bool(name: str, *, default: bool) -> bool:
         return True
     if value in FALSE:
         return False
-    raise ImproperlyConfigured(f"{name} must be one of 1, 0, true, false, yes, no; it is {value!r}.")
+    raise ImproperlyConfigured(
+        f"{name} must be one of 1, 0, true, false, yes, no; it is {value!r}."
+    )
 
 
 def env_int(name: str, default: int, *, least: int, most: int) -> int:
@@ -46,7 +48,9 @@ def env_seconds(name: str, default: float, *, least: float, most: float) -> floa
     try:
         seconds = float(value) if value else default
     except ValueError as error:
-        raise ImproperlyConfigured(f"{name} must be a number of seconds; it is {value!r}.") from error
+        raise ImproperlyConfigured(
+            f"{name} must be a number of seconds; it is {value!r}."
+        ) from error
     if not least <= seconds <= most:
         raise ImproperlyConfigured(f"{name} must be between {least} and {most} seconds.")
     return seconds

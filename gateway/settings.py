@@ -166,13 +166,9 @@ FREE_QUOTA_DAYS = env_int("FREE_QUOTA_DAYS", 90, least=0, most=36500)  # 0: neve
 FREE_TIER_MODELS = env_list("FREE_TIER_MODELS")  # Empty: every priced model.
 DEFAULT_DISCOUNT = env_str("DEFAULT_DISCOUNT", "0.5")
 # On standard holds: how much output a call reserves when it does not say how much it may produce.
-STANDARD_HOLD_OUTPUT_TOKENS = env_int(
-    "STANDARD_HOLD_OUTPUT_TOKENS", 1024, least=1, most=1_000_000
-)
+STANDARD_HOLD_OUTPUT_TOKENS = env_int("STANDARD_HOLD_OUTPUT_TOKENS", 1024, least=1, most=1_000_000)
 # On strict holds: the output cap of a model whose maximum the price book does not know.
-UNKNOWN_MAX_OUTPUT_TOKENS = env_int(
-    "UNKNOWN_MAX_OUTPUT_TOKENS", 16_384, least=256, most=10_000_000
-)
+UNKNOWN_MAX_OUTPUT_TOKENS = env_int("UNKNOWN_MAX_OUTPUT_TOKENS", 16_384, least=256, most=10_000_000)
 LEASE_TTL_SECONDS = env_seconds("LEASE_TTL_SECONDS", 60, least=3, most=3600)
 LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, most=600)
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)
