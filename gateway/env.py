@@ -1,4 +1,4 @@
-"""Typed reading of the environment. A bad value stops the start with a sentence that names the variable."""
+"""Typed reading of the environment. A bad value stops the start and names the variable."""
 
 import os
 from pathlib import Path

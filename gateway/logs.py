@@ -3,11 +3,12 @@
 import datetime as dt
 import json
 import logging
+
 from typing_extensions import override
 
 
 class JsonFormatter(logging.Formatter):
-    """A record's message, level and logger, plus the mapping passed as `extra={"fields": {...}}`."""
+    """A record's message, level and logger, plus the mapping in `extra={"fields": {...}}`."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:

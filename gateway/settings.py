@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 from psycopg.conninfo import conninfo_to_dict
 
 from gateway.env import env_bool, env_choice, env_int, env_list, env_seconds, env_str
@@ -68,6 +69,7 @@ REDIS_URL = env_str("REDIS_URL")
 # --- Applications --------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -84,6 +86,8 @@ INSTALLED_APPS = [
     "gateway",
 ]
 MIDDLEWARE = [
+    # First: the API paths take none of the others.
+    "console.middleware.ApiGate",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -97,6 +101,8 @@ ROOT_URLCONF = "gateway.urls"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before the applications', so that a template of the theme can be replaced.
+        "DIRS": [BASE_DIR / "console" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -122,6 +128,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -177,7 +184,7 @@ LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)
 CELERY_BROKER_URL = REDIS_URL or "filesystem://"
 CELERY_DATA_FOLDER = DATA_DIR / "celery"
 
-# --- Logs: one JSON object per line; relayed calls log themselves, without bodies or keys. ----------
+# --- Logs: one JSON object a line; relayed calls log themselves, without bodies or keys. ---------
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -200,3 +207,5 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
 }
+# By its name, like every other part of the console: wiring imports none of it.
+UNFOLD = import_string("console.unfold.UNFOLD")
