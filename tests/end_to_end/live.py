@@ -151,11 +151,9 @@ class LiveGateway:
     def log_tail(self) -> str:
         return self.log_file.read_text("utf-8", "replace")[-4000:]
 
-    def log_lines(self) -> list[dict[str, Any]]:
-        """The lines about calls; those that the supervisor says to a person are none."""
-        lines = self.log_file.read_text("utf-8").splitlines()
-        parsed = [json.loads(line) for line in lines if line.startswith("{")]
-        return [line for line in parsed if line.get("logger") == "tollgate.calls"]
+    def log_when_it_has(self, text: str) -> str:
+        """The log, as soon as the text is in it."""
+        return wait_for(lambda: _with(text, self.log_file.read_text("utf-8")), f"{text} in the log")
 
     @property
     def _quickstart_file(self) -> Path:
@@ -202,6 +200,10 @@ def _halted(processes: list[psutil.Process]) -> Iterator[None]:
     finally:
         for process in processes:
             process.resume()
+
+
+def _with(part: str, text: str) -> str:
+    return text if part in text else ""
 
 
 def _connected(origin: str) -> httpx2.Client:
