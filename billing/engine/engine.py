@@ -71,6 +71,10 @@ class MoneyEngine:
         self._owners[hold] = worker
         return hold
 
+    def hold_extend(self, hold: Hold, amount_nano_usd: int) -> int:
+        """More for a standard hold, as far as it can be had at once. Returns how much that is."""
+        return self._owners[hold].hold_extend(hold, amount_nano_usd)
+
     def call_opened(self, hold: Hold, call: Call) -> None:
         """The call goes upstream. Raises JournalFailed: then nothing may be sent."""
         try:

@@ -14,6 +14,7 @@ from billing.engine import transactions
 from billing.engine.database import Connection, Database, OutcomeUnknown
 from billing.engine.holds import (
     Account,
+    Bounds,
     EngineUnavailable,
     Hold,
     HoldRequest,
@@ -124,6 +125,19 @@ class LeaseBook:
             deadline=at + self._timing.max_call,
         )
 
+    def extend(self, lease: Lease, amount: int) -> int:
+        """What a running call gets at once of so much more; the lease grows for the rest of it."""
+        account = self.accounts.get(lease.organization_id)
+        if account is None or account.waiting:
+            return 0  # Who waits cannot begin without it.
+        taken = max(0, min(lease.free, amount))
+        lease.held += taken
+        can_grow = account.lease is lease and not lease.busy and not self.fenced
+        if taken < amount and can_grow and now() >= account.dry_until:
+            lease.busy = True
+            self._spawn(self._grow(account, lease, missing=amount - taken))
+        return taken
+
     def released(self, lease: Lease) -> None:
         """A hold on the lease has ended: somebody may be waiting for its money."""
         account = self.accounts.get(lease.organization_id)
@@ -157,12 +171,13 @@ class LeaseBook:
 
     # --- Operations on leases: one in flight for each --------------------------------------------
 
-    async def _grow(self, account: Account, lease: Lease) -> None:
+    async def _grow(self, account: Account, lease: Lease, *, missing: int = 0) -> None:
+        """For all that wait or, if nobody does, for what a running call was found to miss."""
         waiters = list(account.waiting)
-        if not waiters:
+        if not (waiters or missing):
             lease.busy = False
             return
-        want, granted_before = self._want(account, lease, waiters), lease.granted
+        want, granted_before = self._want(account, lease, waiters, missing), lease.granted
         answer, sent_at = await self._operate(
             lease, partial(transactions.grow, want=want, timing=self._timing)
         )
@@ -181,8 +196,12 @@ class LeaseBook:
             account.dry_until = now() + self._timing.refusal_memory
         self._after_operation(account, lease, short=answer.short)
 
-    def _want(self, account: Account, lease: Lease, waiters: list[Waiter]) -> Want:
+    def _want(
+        self, account: Account, lease: Lease, waiters: list[Waiter], missing: int = 0
+    ) -> Want:
         bounds = [account.bounds(waiter.request) for waiter in waiters]
+        if not bounds:  # The running call goes on without it, so nothing is recalled for it.
+            bounds = [Bounds(minimum_nano_usd=lease.free, wanted_nano_usd=lease.free + missing)]
         smallest = min(bounds, key=lambda b: b.minimum_nano_usd)
         at = now()
         close = at - account.grown_at < self._timing.heartbeat

@@ -146,6 +146,8 @@ async def grow(connection: Connection, want: Want, timing: Timing) -> GrowAnswer
     if available < want.minimum_nano_usd:
         reachable = available + await _short(connection, want)
         return answer(short=True, view=lease, reachable_nano_usd=reachable)
+    if not available:
+        return answer(short=False, view=lease)  # Nobody waits for it, and there is nothing.
     desired = max(want.minimum_nano_usd, want.desired_nano_usd, available // 4)
     amount = min(max(want.wanted_nano_usd, want.desired_nano_usd), desired, available)
     await _extend(connection, want, amount, timing)

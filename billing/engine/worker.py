@@ -67,6 +67,14 @@ class Worker:
         self.holds.add(hold)
         return hold
 
+    def hold_extend(self, hold: Hold, amount_nano_usd: int) -> int:
+        """Set more aside for a running call, as far as the lease has it. Returns how much."""
+        assert hold.state is HoldState.OPEN, "an ended hold cannot be extended"
+        assert not hold.strict, "a strict hold is a bound from its beginning"
+        taken = self.book.extend(hold.lease, amount_nano_usd)
+        hold.amount_nano_usd += taken
+        return taken
+
     def call_opened(self, hold: Hold, call: Call) -> None:
         """Write down that the call goes upstream; from here on it must be settled.
 
