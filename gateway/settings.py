@@ -176,6 +176,11 @@ DEFAULT_DISCOUNT = env_str("DEFAULT_DISCOUNT", "0.5")
 STANDARD_HOLD_OUTPUT_TOKENS = env_int("STANDARD_HOLD_OUTPUT_TOKENS", 1024, least=1, most=1_000_000)
 # On strict holds: the output cap of a model whose maximum the price book does not know.
 UNKNOWN_MAX_OUTPUT_TOKENS = env_int("UNKNOWN_MAX_OUTPUT_TOKENS", 16_384, least=256, most=10_000_000)
+# Whether a reply waits until its record is on the disk (always), or a power cut may take the last
+# tenth of a second (interval).
+JOURNAL_SYNC = env_choice("JOURNAL_SYNC", "interval", choices=("interval", "always"))
+# Whether a reply waits until its record is in the database: for nodes that lose their disks.
+SETTLE = env_choice("SETTLE", "journal", choices=("journal", "database"))
 LEASE_TTL_SECONDS = env_seconds("LEASE_TTL_SECONDS", 60, least=3, most=3600)
 LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, most=600)
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)

@@ -149,6 +149,18 @@ class OpenCall:
         if price.flags:
             log["flags"] = price.flags
 
+    async def kept(self) -> None:
+        """Wait until the record is as safe as the operator demands, before the last byte goes out.
+
+        Raises RelayError: the reply must be cut, though the call is recorded.
+        """
+        assert self._engine is not None, "the call was not opened"
+        assert self._hold is not None, "the call has no hold"
+        try:
+            await self._engine.kept(self._hold)
+        except JournalFailed:
+            raise errors.internal(retry=False) from None
+
     def release(self) -> None:
         """Nothing was sent upstream: give the money back, without a record."""
         assert self._engine is not None, "the call was not opened"

@@ -75,7 +75,7 @@ class ChatEndpoint:
         try:
             with call.cuttable():
                 await self._relay(call, candidates)
-            if call.is_open or not call.was_sent:
+            if not exchange.status:  # It was cut.
                 raise _unfinished(call) if call.was_sent else errors.server_draining()
         except RelayError as error:
             _end(call, status=error.status)
@@ -189,6 +189,7 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
         output_seen=False,
     )
     call.settle("completed", _price(call, reading), status=OK)
+    await call.kept()
     headers = client_headers(response.headers)
     await call.exchange.answer(OK, headers, body)
 
@@ -249,6 +250,7 @@ class StreamRelay:
         call.upstream_id = meter.upstream_id or ""
         try:
             self._settle(reading, whole=meter.is_complete)
+            await call.kept()
         except RelayError as refused:
             error = error or refused
         if error is not None:

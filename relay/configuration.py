@@ -4,7 +4,7 @@ import socket
 
 from django.conf import settings
 
-from billing.engine import Timing
+from billing.engine import Durability, Timing
 from relay.reservation import HoldPolicy
 from relay.runtime import RuntimeSettings
 from relay.upstream import Deadlines
@@ -18,6 +18,7 @@ def runtime_settings() -> RuntimeSettings:
         journals=journals,
         node=f"{socket.gethostname()}:{settings.DATA_DIR}"[:100],
         timing=engine_timing(),
+        durability=_durability(),
         key_pepper=settings.KEY_PEPPER,
         body_limit_bytes=settings.REQUEST_BODY_LIMIT_BYTES,
         deadlines=Deadlines(
@@ -33,6 +34,12 @@ def runtime_settings() -> RuntimeSettings:
         free_tier_models=frozenset(settings.FREE_TIER_MODELS),
         client_left_drain_seconds=settings.CLIENT_LEFT_DRAIN_SECONDS,
     )
+
+
+def _durability() -> Durability:
+    if settings.SETTLE == "database":
+        return Durability.DATABASE
+    return Durability.SYNCED if settings.JOURNAL_SYNC == "always" else Durability.JOURNAL
 
 
 def call_seconds() -> float:

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from accounts.directory import Directory, Principal, principal_load
 from billing.catalog import Catalog, catalog_load
-from billing.engine import Connection, EngineSettings, MoneyEngine, OutcomeUnknown, Timing
+from billing.engine import (
+    Connection,
+    Durability,
+    EngineSettings,
+    MoneyEngine,
+    OutcomeUnknown,
+    Timing,
+)
 from relay.channel_table import ChannelTable, channels_load
 from relay.reservation import HoldPolicy
 from relay.upstream import Deadlines, UpstreamEngine
@@ -27,6 +34,7 @@ class RuntimeSettings:
     journals: Path
     node: str
     timing: Timing
+    durability: Durability = Durability.JOURNAL
     key_pepper: str
     body_limit_bytes: int
     deadlines: Deadlines
@@ -44,6 +52,7 @@ class Runtime:
                 journals=settings.journals,
                 node=settings.node,
                 timing=settings.timing,
+                durability=settings.durability,
             )
         )
         self.directory = Directory(self._principal)
