@@ -157,6 +157,10 @@ REQUEST_BODY_LIMIT_BYTES = env_int(
     "REQUEST_BODY_LIMIT_BYTES", 32 * 1024 * 1024, least=1024, most=1024 * 1024 * 1024
 )
 DRAIN_SECONDS = env_seconds("DRAIN_SECONDS", 15, least=0, most=3600)
+# A client that takes nothing of its answer for so long is cut, and counts as one that left.
+WRITE_SECONDS = env_seconds("WRITE_SECONDS", 60, least=1, most=3600)
+# After so long a silence of upstream, a stream's client is sent a comment; 0: never.
+KEEP_ALIVE_SECONDS = env_seconds("KEEP_ALIVE_SECONDS", 15, least=0, most=300)
 
 # --- Upstream ------------------------------------------------------------------------------------
 CONNECT_SECONDS = env_seconds("CONNECT_SECONDS", 5, least=0.1, most=60)
@@ -164,15 +168,22 @@ FIRST_BYTE_SECONDS = env_seconds("FIRST_BYTE_SECONDS", 600, least=1, most=3600)
 IDLE_SECONDS = env_seconds("IDLE_SECONDS", 300, least=1, most=3600)
 MAX_CALL_SECONDS = env_seconds("MAX_CALL_SECONDS", 1800, least=1, most=86400)
 UPSTREAM_CONNECTIONS = env_int("UPSTREAM_CONNECTIONS", 4096, least=1, most=65536)
-# How long a stream whose client left may go on for its true usage.
+# A stream whose client left is read on for its true usage (drain), or cancelled and estimated.
+CLIENT_LEFT_POLICY = env_choice("CLIENT_LEFT_POLICY", "drain", choices=("drain", "cancel"))
+# The limits of reading on, beyond which it is cancelled too: time and bytes since the client left,
 CLIENT_LEFT_DRAIN_SECONDS = env_seconds("CLIENT_LEFT_DRAIN_SECONDS", 60, least=0, most=1800)
+CLIENT_LEFT_DRAIN_BYTES = env_int(
+    "CLIENT_LEFT_DRAIN_BYTES", 16 * 1024 * 1024, least=0, most=1024 * 1024 * 1024
+)
+# and how many such streams each worker reads on at once.
+CLIENT_LEFT_DRAINS = env_int("CLIENT_LEFT_DRAINS", 256, least=0, most=65536)
 
 # --- Money ---------------------------------------------------------------------------------------
 FREE_QUOTA_USD = env_str("FREE_QUOTA_USD", "1")
 FREE_QUOTA_DAYS = env_int("FREE_QUOTA_DAYS", 90, least=0, most=36500)  # 0: never expires
 FREE_TIER_MODELS = env_list("FREE_TIER_MODELS")  # Empty: every priced model.
 DEFAULT_DISCOUNT = env_str("DEFAULT_DISCOUNT", "0.5")
-# On standard holds: how much output a call reserves when it does not say how much it may produce.
+# On standard holds: for how much output a call reserves at first, and in steps as it streams on.
 STANDARD_HOLD_OUTPUT_TOKENS = env_int("STANDARD_HOLD_OUTPUT_TOKENS", 1024, least=1, most=1_000_000)
 # On strict holds: the output cap of a model whose maximum the price book does not know.
 UNKNOWN_MAX_OUTPUT_TOKENS = env_int("UNKNOWN_MAX_OUTPUT_TOKENS", 16_384, least=256, most=10_000_000)

@@ -14,6 +14,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.ports import BACKLOG
+from gateway.write_deadline import WriteDeadline
 from relay.asgi_types import Receive, Scope, Send
 
 KEEP_ALIVE_SECONDS = 75
@@ -33,8 +34,10 @@ class DrainingApplication(Protocol):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Refuses a request whose first line and headers do not come to an end."""
+    """Refuses a request whose head does not come to an end, and cuts who does not read on."""
 
+    write_seconds = 60.0  # How long a client may take nothing of what waits for it.
+    _write_deadline: WriteDeadline | None = None
     _in_head = True
     _head_ended = False
     _head_bytes = 0
@@ -59,6 +62,48 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True
         super().on_message_complete()
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_deadline is not None and not self.transport.is_closing():
+            self._write_deadline.stop()
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_reader()
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_reader()
+
+    @override
+    def eof_received(self) -> None:
+        super().eof_received()  # The transport closes now, as soon as the client has read the rest.
+        self._watch_reader()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.stop()
+        super().connection_lost(exc)
+
+    def _watch_reader(self) -> None:
+        if not self.transport.get_write_buffer_size():
+            return
+        if self._write_deadline is None:
+            self._write_deadline = WriteDeadline(
+                self.transport, loop=self.loop, seconds=self.write_seconds
+            )
+        self._write_deadline.start()
 
 
 class WorkerServer(uvicorn.Server):
@@ -138,7 +183,11 @@ def worker_run(listener: socket.socket, *, ready_descriptor: int) -> None:
         os.write(ready_descriptor, b"1")
         os.close(ready_descriptor)
 
-    config = server_config(application, trusted_proxies=settings.TRUSTED_PROXIES)
+    config = server_config(
+        application,
+        trusted_proxies=settings.TRUSTED_PROXIES,
+        write_seconds=settings.WRITE_SECONDS,
+    )
     server = WorkerServer(
         config,
         application=application,
@@ -158,13 +207,18 @@ def simulator_run(listener: socket.socket) -> None:
     uvicorn.Server(server_config(application)).run(sockets=[listener])
 
 
-def server_config(application: object, *, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
+def server_config(
+    application: object,
+    *,
+    trusted_proxies: Sequence[str] = (),
+    write_seconds: float = BoundedHttpProtocol.write_seconds,
+) -> uvicorn.Config:
     # Below errors it tells of each invalid request, which anybody can send any number of.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Config(
         application,  # type: ignore[arg-type]  # Its own spelling of the ASGI types.
         loop="uvloop",
-        http=BoundedHttpProtocol,
+        http=type("WorkerHttp", (BoundedHttpProtocol,), {"write_seconds": write_seconds}),
         ws="none",
         lifespan="off",
         interface="asgi3",
