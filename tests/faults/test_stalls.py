@@ -13,7 +13,7 @@ from tests.faults.customers import Customers
 from tests.faults.journals import journal_records
 from tests.faults.load import Load
 from tests.faults.product import Product, until
-from tests.faults.test_workers import incarnations, of_worker
+from tests.faults.scenes import incarnations, of_worker
 
 # A worker expires 4 s after its last renewal, and counts as lost 3.5 s later.
 SHORT = {

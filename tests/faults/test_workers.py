@@ -1,29 +1,13 @@
 """A worker dies under load; its sibling replays its journal, and the supervisor replaces it."""
 
-from uuid import UUID
-
-import psutil
-
-from tests.faults.books import Record, check_books, check_books_afterwards
+from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer
 from tests.faults.load import Load
-from tests.faults.product import Product, kill, until
+from tests.faults.product import kill, until
+from tests.faults.scenes import incarnations, of_worker
 
 CALLERS = 24
-
-
-def incarnations(product: Product, process: psutil.Process) -> list[UUID]:
-    """The workers, in the engine's sense, that this process has been."""
-    with product.bank() as bank:
-        rows = bank.connection.execute(
-            "SELECT id FROM billing_worker WHERE pid = %s ORDER BY id", [process.pid]
-        ).fetchall()
-    return [row[0] for row in rows]
-
-
-def of_worker(records: list[Record], worker: UUID) -> list[Record]:
-    return [record for record in records if record.worker == worker]
 
 
 async def test_a_killed_worker_is_replaced_and_its_journal_is_replayed(
