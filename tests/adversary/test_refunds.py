@@ -1,0 +1,141 @@
+"""Money that comes back: twice, or though it was spent after all."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from billing.engine import Bounds, HoldRequest
+from tests.adversary.gateway import (
+    SCRIPTED,
+    TIMING,
+    USD,
+    Gateway,
+    body_of,
+    charge_of,
+    until,
+    whole_hold_body,
+)
+from tests.adversary.upstream import DONE, FINISH, STREAM_HEAD, end, said, usage_chunk
+from tests.billing.engine.faulty import Fate, Faults, FaultyEngine
+from tests.billing.engine.support import DONE as COMPLETED
+from tests.billing.engine.support import call_of, settings_for, spend
+from tests.relay.upstream.support import Peer
+
+
+async def test_b5_a_journal_that_is_put_back_refunds_and_charges_nothing_twice(
+    gateway: Gateway,
+) -> None:
+    """Others undo and redo by what a file or a queue says, however often it says so."""
+    customer = await gateway.customer(USD)
+    for _ in range(3):
+        assert (await gateway.call(customer, body_of())).status == 200
+    records = await gateway.records(3)
+    (journal,) = gateway.journals.iterdir()
+    saved = {path.name: path.read_bytes() for path in journal.iterdir()}
+    await gateway.stop(gateway.workers[0])
+    assert not journal.exists()
+    balance = gateway.balance(customer)
+    for _ in range(2):
+        journal.mkdir()
+        for name, content in saved.items():
+            (journal / name).write_bytes(content)
+        worker = await gateway.worker()  # At its start it replays what seems to be a dead one's.
+        assert not journal.exists()
+        await gateway.stop(worker)
+    assert await gateway.records(3) == records
+    assert gateway.balance(customer) == balance == USD - 3 * records[0].charge_nano_usd
+
+
+async def test_b5_a_refund_whose_answer_was_lost_is_not_paid_again(
+    empty_gateway: Gateway, tmp_path: Path
+) -> None:
+    """Others move money and mark it as moved apart, and repeat both when they hear nothing."""
+    customer = await empty_gateway.customer(USD)
+    faults = Faults()
+    engine = FaultyEngine(settings_for(empty_gateway.database_url, tmp_path / "lost"), faults)
+    await engine.start()
+    for _ in range(6):
+        # Of what comes next, every other transaction is applied without anybody hearing of it.
+        faults.coming = [Fate("answer_lost"), Fate("passes")] * 3
+        assert await spend(engine, customer.id, 1_000, 700) == 700
+        for worker in engine._workers:
+            for lease in list(worker.book.leases.values()):
+                worker.book.give(lease)
+    await engine.stop(10.0)
+    assert faults.met >= 6
+    assert empty_gateway.balance(customer) == USD - 6 * 700
+
+
+async def test_b5_a_hold_ends_once_in_whatever_order_its_ends_come(gateway: Gateway) -> None:
+    """Others release in several places; clamping at zero hides that they do so twice."""
+    customer = await gateway.customer(USD)
+    engine = gateway.workers[0].engine
+    bounds = Bounds(minimum_nano_usd=1_000, wanted_nano_usd=1_000)
+    request = HoldRequest(organization_id=customer.id, strict=bounds, standard=bounds)
+    ends: dict[str, Callable[[Any], Any]] = {
+        "settle": lambda hold: engine.call_settle(hold, COMPLETED, 700),
+        "settle for more": lambda hold: engine.call_settle(hold, COMPLETED, 900),
+        "release": engine.hold_release,
+    }
+    charged = 0
+    for order in itertools.permutations(ends):
+        opened = await engine.hold_open(request)
+        if order[0] != "release":
+            engine.call_opened(opened, call_of(customer.id))
+        charged += ends[order[0]](opened) or 0
+        for name in order[1:]:
+            with pytest.raises((AssertionError, KeyError)):
+                ends[name](opened)
+        assert gateway.workers[0].held_nano_usd == 0
+    assert charged == 2 * 700 + 2 * 900
+    await gateway.records(4)
+    assert gateway.balance(customer) == USD - charged
+
+
+@pytest.mark.parametrize("spent_meanwhile", [False, True])
+async def test_b6_a_call_that_was_written_off_and_ends_after_all_is_charged_once(
+    empty_gateway: Gateway, *, spent_meanwhile: bool
+) -> None:
+    """Others settle a lost call at a guess, and then record a correction that moves no money."""
+    gateway = empty_gateway
+    timing = replace(TIMING, timeout=0.4, grace=1.0)
+    lost = await gateway.worker(timing=timing)
+    await gateway.worker(timing=timing)
+    goes_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM_HEAD, said("one"))
+        await goes_on.wait()
+        await peer.send(said(" two"), FINISH, usage_chunk(9, 2), DONE)
+        await end(peer)
+
+    await gateway.scripted(script)
+    everything, balance = whole_hold_body()
+    customer = await gateway.customer(balance, strict=True)
+    body = body_of(model=SCRIPTED, stream=True, max_tokens=50)
+    async with gateway.visit(customer, body) as visitor:
+        await visitor.see(b"one")
+        # Its worker is taken for dead, and for longer than any of its calls may last.
+        [worker] = lost.engine._workers
+        gateway.bank.connection.execute(
+            "UPDATE billing_worker SET state = 'expired',"
+            " expires_at = clock_timestamp() - interval '1 day' WHERE id = %s",
+            [worker.id],
+        )
+        await until(lambda: gateway.bank.open_leases() == 0, "the write-off")
+        assert gateway.balance(customer) == balance
+        if spent_meanwhile:
+            answer = await gateway.call(customer, everything, worker=1)
+            assert answer.status == 200
+        goes_on.set()
+        assert b" two" in await visitor.see(b"[DONE]")
+    first, *_ = await gateway.records(1 + spent_meanwhile)
+    assert (first.outcome, first.charge_nano_usd) == ("completed", charge_of(9, 2))
+    left = 0 if spent_meanwhile else balance - charge_of(9, 2)
+    assert gateway.balance(customer) == left

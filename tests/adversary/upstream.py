@@ -1,0 +1,59 @@
+"""The bytes of scripted upstreams: streams of chat chunks, event by event."""
+
+import json
+from typing import Any
+
+from tests.relay.upstream.support import Peer
+
+# Without a length or chunks: the body ends with the connection.
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def event(data: Any) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def chunk(delta: dict[str, Any], *, finish: str | None = None, **members: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return event({"id": "chatcmpl-1", "model": "scripted-model", "choices": [choice], **members})
+
+
+def said(text: str) -> bytes:
+    return chunk({"content": text})
+
+
+FINISH = chunk({}, finish="stop")
+
+
+def usage_of(prompt_tokens: int, completion_tokens: int, **members: Any) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        **members,
+    }
+
+
+def usage_chunk(prompt_tokens: int, completion_tokens: int, **members: Any) -> bytes:
+    usage = usage_of(prompt_tokens, completion_tokens, **members)
+    return event({"id": "chatcmpl-1", "model": "scripted-model", "choices": [], "usage": usage})
+
+
+def answer(message: dict[str, Any], **members: Any) -> bytes:
+    """A whole answer that is not a stream."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    document = {"id": "chatcmpl-1", "model": "scripted-model", "choices": [choice], **members}
+    return json_response(200, document)
+
+
+def json_response(status: int, document: Any) -> bytes:
+    body = json.dumps(document).encode()
+    head = f"HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def end(peer: Peer) -> None:
+    """Close the connection in order, after everything has gone out."""
+    peer.writer.close()
+    await peer.writer.wait_closed()
