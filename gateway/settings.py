@@ -197,7 +197,7 @@ LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, m
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)
 
 # --- Jobs ----------------------------------------------------------------------------------------
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost/"
 CELERY_DATA_FOLDER = DATA_DIR / "celery"
 
 # --- Logs: one JSON object a line; relayed calls log themselves, without bodies or keys. ---------

@@ -13,12 +13,13 @@ from relay.upstream import Destination
 logger = logging.getLogger("tollgate.relay")
 
 _CHANNELS = """
-SELECT c.id, c.name, c.base_url, c.credential_encrypted, c.serves_all_models, c.priority,
-       c.weight, c.cost_ppm,
+SELECT c.id, c.name, c.provider, c.base_url, c.credential_encrypted, c.serves_all_models,
+       c.priority, c.weight, c.cost_ppm,
        coalesce(jsonb_object_agg(m.model, m.upstream_model) FILTER (WHERE m.id IS NOT NULL), '{}')
   FROM relay_channel c LEFT JOIN relay_channelmodel m ON m.channel_id = c.id
  WHERE c.enabled GROUP BY c.id ORDER BY c.id
 """
+SIMULATOR = "simulator"
 _VERSION = "SELECT version FROM accounts_configurationversion WHERE topic = 'channels'"
 
 
@@ -28,6 +29,7 @@ class ChannelRoute:
 
     id: int
     name: str
+    simulated: bool
     destination: Destination
     base_path: bytes
     authorization: bytes = field(repr=False)
@@ -54,7 +56,9 @@ class ChannelTable:
         """The channels that serve a priced model; asked only for those, so it stays small."""
         found = self._candidates.get(model)
         if found is None:
-            found = [route for route in self._routes if route.serves(model)]
+            serving = [route for route in self._routes if route.serves(model)]
+            # No customer of a real upstream is ever served an invented answer.
+            found = [route for route in serving if not route.simulated] or serving
             self._candidates[model] = found
         return found
 
@@ -65,7 +69,8 @@ async def channels_load(connection: psycopg.AsyncConnection) -> ChannelTable:
     assert version is not None, "the migrations insert the topic"
     routes = []
     for row in await (await connection.execute(_CHANNELS)).fetchall():
-        channel_id, name, base_url, credential, serves_all, priority, weight, cost_ppm, models = row
+        channel_id, name, provider, base_url, credential, serves_all, *numbers, models = row
+        priority, weight, cost_ppm = numbers
         try:
             destination, base_path = Destination.from_url(base_url)
             authorization = f"Bearer {credential_decrypt(credential)}".encode()
@@ -76,6 +81,7 @@ async def channels_load(connection: psycopg.AsyncConnection) -> ChannelTable:
             ChannelRoute(
                 id=channel_id,
                 name=name,
+                simulated=provider == SIMULATOR,
                 destination=destination,
                 base_path=base_path,
                 authorization=authorization,
