@@ -92,6 +92,10 @@ class Grant(models.Model):
                     + F("expired_nano_usd")
                 ),
             ),
+            models.CheckConstraint(
+                name="grant_kind_is_known",
+                condition=Q(kind__in=["free_quota", "top_up", "code", "adjustment"]),
+            ),
             models.UniqueConstraint(
                 name="grant_free_quota_once_per_organization",
                 fields=["organization"],

@@ -83,6 +83,7 @@ BREAKS = [
     ),
     Break("grant_parts_sum_to_amount", "billing_grant", {"free_nano_usd": 9}),
     Break("grant_parts_sum_to_amount", "billing_grant", {"burnt_nano_usd": 1}),
+    Break("grant_kind_is_known", "billing_grant", {"kind": "gift"}),
     Break(
         "grant_free_quota_once_per_organization",
         "billing_grant",
