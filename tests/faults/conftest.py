@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,10 +41,18 @@ def _temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> None:
+def run_alone(work: Coroutine[Any, Any, Any]) -> None:
     """On a loop of its own, where the tests' loop is not disturbed."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
+
+
+@contextmanager
+def copied(made: Made) -> Iterator[Path]:
+    """A copy of the data directory."""
+    with _temporary_folder() as folder:
+        subprocess.run(["cp", "-a", made.data, folder / "var"], check=True)
+        yield folder / "var"
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +60,11 @@ def made() -> Iterator[Made]:
     with _temporary_folder() as folder:
         product = Product(folder / "var")
         try:
-            _run(product.start())
+            run_alone(product.start())
             customers = customers_create(product)
-            _run(product.stop())
+            run_alone(product.stop())
         finally:
-            _run(product.kill_everything())
+            run_alone(product.kill_everything())
         yield Made(data=folder / "var", customers=customers)
 
 
@@ -75,12 +83,10 @@ def payers(customers: Customers) -> list[Customer]:
 async def launch(made: Made) -> AsyncIterator[Launch]:
     """Starts products on copies of the data directory; nothing of them outlives the test."""
     products: list[Product] = []
-    with _temporary_folder() as folder:
+    with ExitStack() as stack:
 
         async def start(**environment: str) -> Product:
-            data = folder / f"var-{len(products)}"
-            subprocess.run(["cp", "-a", made.data, data], check=True)
-            products.append(Product(data, **environment))
+            products.append(Product(stack.enter_context(copied(made)), **environment))
             await products[-1].start()
             return products[-1]
 

@@ -36,22 +36,34 @@ class Connection:
         return await self._ask(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n", api_key, b"")
 
     async def _ask(self, head: str, api_key: str, body: bytes) -> Answer:
+        try:
+            await self._send(head, api_key, body)
+            return await self.receive()
+        except BROKEN:
+            await self.close()
+            return NOTHING
+
+    async def send(self, path: str, api_key: str, body: bytes) -> None:
+        """Send a call and, until `receive`, read next to nothing of its answer."""
+        await self._send(f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n", api_key, body)
+
+    async def _send(self, head: str, api_key: str, body: bytes) -> None:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         if api_key:
             head += f"authorization: Bearer {api_key}\r\n"
+        _, writer = self._streams
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+
+    async def receive(self) -> Answer:
+        assert self._streams is not None, "nothing was sent"
         try:
-            reader, writer = await self._connected()
-            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            answer = await _answer(reader)
+            answer = await _answer(self._streams[0])
         except BROKEN:
             answer = NOTHING
         if not answer.is_whole or answer.headers.get("connection") == "close":
             await self.close()
         return answer
-
-    async def _connected(self) -> tuple[StreamReader, StreamWriter]:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        return self._streams
 
     async def __aenter__(self) -> Self:
         return self
