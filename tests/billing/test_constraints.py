@@ -183,6 +183,7 @@ def valid_rows() -> dict[str, Row]:
             "created_at": NOW,
         },
         "billing_worker": {
+            "report": {},
             "id": SOME_ID,
             "node": "node-1",
             "state": "live",
