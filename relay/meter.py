@@ -75,7 +75,7 @@ class ChatStreamMeter:
         self.error: RelayError | None = None
         """Upstream reported an error, or sent what is no chunk; its event has been given back."""
         self.usage: object = None
-        """The last usage that upstream reported, unchecked."""
+        """The last usage that upstream reported, unchecked; None once output came after it."""
         self.output_seen = False
         self.finish_reasons: dict[int, str] = {}
         self.upstream_id: str | None = None
@@ -148,7 +148,8 @@ class ChatStreamMeter:
                 wanted = self._include_usage and self.error is None
                 self._held_usage_chunk = forward if wanted else b""
                 return b""
-            self._usage_is_final = self._texts.keys() <= self.finish_reasons.keys()
+            ended = self.finish_reasons.keys()
+            self._usage_is_final = bool(ended) and self._texts.keys() <= ended
         return b"" if self.error else forward
 
     def _meter_choice(self, choice: ChunkChoice) -> None:
@@ -164,12 +165,19 @@ class ChatStreamMeter:
             for text in texts_of(delta):
                 self._write(choice.index, text)
             if delta.audio is not None and self.error is None:
-                self.output_seen = True
+                self._see_output()
+
+    def _see_output(self) -> None:
+        self.output_seen = True
+        if self.usage is not None:
+            # A usage that was told before it cannot have counted it: some send a placeholder first.
+            self.usage = None
+            self._usage_is_final = False
 
     def _write(self, index: int, text: str) -> None:
         if self.error is not None:
             return  # It is not delivered, so it is not charged.
-        self.output_seen = True
+        self._see_output()
         self._characters += len(text)
         if self._characters > MAX_TEXT_CHARACTERS:
             return

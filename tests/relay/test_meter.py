@@ -196,6 +196,19 @@ def test_the_last_tier_that_upstream_names_counts(served: str) -> None:
     assert run(first, last, silent)[1].served_tier == served
 
 
+@pytest.mark.parametrize("delta", [{"content": "a"}, {"audio": {"data": "UklGRg=="}}])
+def test_usage_that_was_told_before_the_output_is_a_placeholder(delta: dict[str, Any]) -> None:
+    early = event(chunk({"role": "assistant"}, usage={"prompt_tokens": 1, "completion_tokens": 1}))
+    _, meter = run(early)
+    assert not meter.is_complete
+    _, meter = run(early, event(chunk(delta)))
+    assert meter.usage is None
+    assert not meter.is_complete
+    _, meter = run(early, event(chunk(delta)), STOP, event(usage_chunk()), DONE)
+    assert meter.usage == USAGE
+    assert meter.is_complete
+
+
 # How a stream ends.
 
 
