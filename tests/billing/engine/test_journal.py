@@ -129,10 +129,11 @@ def test_a_full_disk_refuses_the_hold_not_the_settlement(tmp_path: Path) -> None
     journal.close()
 
 
-def test_a_failed_write_leaves_no_trace(journal: Journal) -> None:
+@pytest.mark.parametrize("written", [0, 10])
+def test_a_failed_or_short_write_leaves_no_trace(journal: Journal, written: int) -> None:
     before = settled(1)
     end = journal.append(frame(before))
-    with no_file_beyond(end + 10), pytest.raises(JournalFailed):
+    with no_file_beyond(end + written), pytest.raises(JournalFailed):
         journal.append(frame(settled(2)))
     assert journal.end == end
     assert records(journal.directory) == [before]
