@@ -14,6 +14,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
     _control_plane = cast("Application", get_asgi_application())
 
+# WhiteNoise reads small files; that it does so synchronously is nothing to warn of.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume")
+
 # Only now: what follows reads Django's settings.
 from django.conf import settings  # noqa: E402
 
