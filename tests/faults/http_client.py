@@ -79,9 +79,13 @@ class Connection:
     async def close(self) -> None:
         if self._streams is not None:
             (_, writer), self._streams = self._streams, None
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            await hang_up(writer)
+
+
+async def hang_up(writer: StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _answer(reader: StreamReader) -> Answer:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.faults.customers import MODEL
+from tests.faults.http_client import hang_up
 
 USAGE = {"prompt_tokens": 120, "completion_tokens": 34, "total_tokens": 154}
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -85,4 +86,4 @@ class ScriptedUpstream:
                 self.calls += 1
                 await self._script(writer)
         finally:
-            writer.close()
+            await hang_up(writer)
