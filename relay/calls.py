@@ -1,9 +1,10 @@
 """An admitted call: its hold, its record, its end. However it ends, it ends exactly once."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from accounts.directory import Principal
 from billing.catalog import Quote
@@ -20,13 +21,16 @@ from billing.engine import (
 )
 from relay import errors
 from relay.channel_table import ChannelRoute
+from relay.errors import RelayError
 from relay.exchange import Exchange
 from relay.requests import ChatRequest
 from relay.reservation import Reservation
-from relay.settlement import Price
+from relay.settlement import Price, Reading, price_chat
 
 MAX_NAME = 200
 MAX_UPSTREAM_ID = 100
+# Where money for a growing hold is short, it is asked for again after so much more output.
+RETRY_CHARACTERS = 256
 
 
 class OpenCall:
@@ -37,34 +41,72 @@ class OpenCall:
         principal: Principal,
         request: ChatRequest,
         quote: Quote,
-        reservation: Reservation,
     ) -> None:
         self.exchange = exchange
         self.principal = principal
         self.request = request
         self.quote = quote
-        self.reservation = reservation
+        self.covered_characters = sys.maxsize  # The hold covers so much of streamed output.
         self.route: ChannelRoute | None = None
         self.first_byte_ms: int | None = None
         self.upstream_id = ""
         self.client_left = False
         self.cut_reason: str | None = None
+        self._reservation: Reservation | None = None
+        self._held_for_output = 0
         self._hold: Hold | None = None
         self._engine: MoneyEngine | None = None
         self._task = asyncio.current_task()
         self._deadline: asyncio.TimerHandle | None = None
 
-    async def open(self, engine: MoneyEngine, *, seconds: float) -> Hold:
-        """Set the money aside, for a call that is cut after so many seconds. Raises RelayError."""
+    async def open(
+        self, engine: MoneyEngine, reservations: Iterator[Reservation], *, seconds: float
+    ) -> Hold:
+        """Set the money aside, for a call that is cut after so many seconds. Raises RelayError.
+
+        A further reservation is asked for only where the wallet cannot pay the one before.
+        """
         self._engine = engine
-        try:
-            self._hold = await engine.hold_open(self.reservation.hold)
-        except InsufficientQuota:
-            raise errors.insufficient_quota() from None
-        except EngineUnavailable:
-            raise errors.store_unavailable() from None
+        for reservation in reservations:
+            self._reservation = reservation
+            with suppress(InsufficientQuota):
+                self._hold = await self._hold_open(engine, reservation)
+                break
+        if self._hold is None or self._reservation is None:
+            raise errors.insufficient_quota()
+        if not self._hold.strict:
+            self.covered_characters = self._reservation.covered_characters
+            self._held_for_output = self._reservation.output_cost(self.covered_characters)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut, "deadline")
         return self._hold
+
+    async def _hold_open(self, engine: MoneyEngine, reservation: Reservation) -> Hold:
+        try:
+            return await engine.hold_open(reservation.hold)
+        except EngineUnavailable:
+            raise errors.store_unavailable() from None
+
+    def output_cap(self) -> int | None:
+        """How long each answer may be for the money that is held; None: as long as it likes."""
+        assert self._reservation is not None, "the call was not opened"
+        assert self._hold is not None, "the call has no hold"
+        return self._reservation.output_cap(
+            amount_nano_usd=self._hold.amount_nano_usd, strict=self._hold.strict
+        )
+
+    def cover(self, characters: int) -> None:
+        """Let a standard hold grow with the output, as far as there is money at hand."""
+        assert self._engine is not None, "the call was not opened"
+        assert self._hold is not None, "the call has no hold"
+        assert self._reservation is not None, "the call was not opened"
+        target = characters + self._reservation.step_characters
+        wanted = self._reservation.output_cost(target) - self._held_for_output
+        if wanted <= 0:
+            self.covered_characters = sys.maxsize  # The hold covers all that may come.
+            return
+        got = self._engine.hold_extend(self._hold, wanted)
+        self._held_for_output += got
+        self.covered_characters = target if got == wanted else characters + RETRY_CHARACTERS
 
     def sent_to(self, route: ChannelRoute, endpoint: str) -> None:
         """Write down that the call goes to this channel, before anything is sent.
@@ -160,6 +202,15 @@ class OpenCall:
             await self._engine.kept(self._hold)
         except JournalFailed:
             raise errors.internal(retry=False) from None
+
+    def price(self, reading: Reading) -> Price:
+        assert self.route is not None, "a call is priced after it was sent"
+        return price_chat(reading, self.request, self.quote, cost_ppm=self.route.cost_ppm)
+
+    def unfinished(self) -> RelayError:
+        """What the client is told where the call was sent and did not come to its end."""
+        took_too_long = self.cut_reason == "deadline"
+        return errors.upstream_timeout() if took_too_long else errors.upstream_failed()
 
     def release(self) -> None:
         """Nothing was sent upstream: give the money back, without a record."""

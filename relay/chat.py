@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -11,27 +13,21 @@ from billing.catalog import Quote
 from relay import errors
 from relay.calls import OpenCall
 from relay.channel_table import ChannelRoute
-from relay.errors import RelayError, render_event
+from relay.errors import RelayError
 from relay.exchange import Exchange
 from relay.headers import client_headers, upstream_headers
-from relay.meter import ChatStreamMeter, meter_body
+from relay.meter import meter_body
 from relay.requests import ChatRequest, InvalidRequest, parse_chat, upstream_body
-from relay.reservation import reserve_chat
+from relay.reservation import Reservation, reserve_chat
 from relay.routing import choose
 from relay.runtime import Runtime
-from relay.settlement import Price, Reading, price_chat
-from relay.upstream import (
-    FirstByteTimeout,
-    IdleTimeout,
-    TotalTimeout,
-    UpstreamError,
-    UpstreamRequest,
-    UpstreamResponse,
-)
-from relay.upstream_errors import from_upstream
+from relay.settlement import Price, Reading
+from relay.streaming import StreamRelay
+from relay.tokenizer import tight_prompt_bound
+from relay.upstream import UpstreamError, UpstreamRequest, UpstreamResponse
+from relay.upstream_errors import from_failure, from_upstream
 
 ENDPOINT = "chat/completions"
-DONE = b"data: [DONE]\n\n"
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 ERROR_LIMIT_BYTES = 1024 * 1024
 OK = 200
@@ -57,26 +53,14 @@ class ChatEndpoint:
         request = parse_chat(await exchange.body(settings.body_limit_bytes))
         exchange.log |= {"model": request.model, "stream": request.stream}
         quote, candidates = self._offer(request, principal)
-        reservation = reserve_chat(
-            request,
-            quote,
-            organization_id=principal.organization_id,
-            policy=settings.hold_policy,
-        )
-        call = OpenCall(
-            exchange=exchange,
-            principal=principal,
-            request=request,
-            quote=quote,
-            reservation=reservation,
-        )
+        call = OpenCall(exchange=exchange, principal=principal, request=request, quote=quote)
         self.open_calls.add(call)
         self._idle.clear()
         try:
             with call.cuttable():
                 await self._relay(call, candidates)
             if not exchange.status:  # It was cut.
-                raise _unfinished(call) if call.was_sent else errors.server_draining()
+                raise call.unfinished() if call.was_sent else errors.server_draining()
         except RelayError as error:
             _end(call, status=error.status)
             raise
@@ -110,13 +94,15 @@ class ChatEndpoint:
         return quote, candidates
 
     async def _relay(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
-        deadlines = self._runtime.settings.deadlines
-        hold = await call.open(self._runtime.engine, seconds=deadlines.total_seconds)
+        hold = await call.open(
+            self._runtime.engine,
+            self._reservations(call, candidates),
+            seconds=self._runtime.settings.deadlines.total_seconds,
+        )
         free_models = self._runtime.settings.free_tier_models
         if hold.free_tier and free_models and call.request.model not in free_models:
             raise errors.model_not_found(call.request.model)
-        cap = call.reservation.output_cap(amount_nano_usd=hold.amount_nano_usd, strict=hold.strict)
-        response = await self._send(call, candidates, cap)
+        response = await self._send(call, candidates, call.output_cap())
         async with response:
             if response.status != OK:
                 raise await _refusal(response)
@@ -124,6 +110,26 @@ class ChatEndpoint:
                 await StreamRelay(call, response, self._runtime).run()
             else:
                 await _relay_body(call, response)
+
+    def _reservations(
+        self, call: OpenCall, candidates: list[ChannelRoute]
+    ) -> Iterator[Reservation]:
+        """What the call may cost at most; and again, more closely, for those who cannot pay it."""
+        reserve = partial(
+            reserve_chat,
+            call.request,
+            call.quote,
+            organization_id=call.principal.organization_id,
+            policy=self._runtime.settings.hold_policy,
+        )
+        first = reserve()
+        yield first
+        if call.request.searches_web:
+            return  # What it finds is in the prompt, too.
+        models = {route.upstream_model(call.request.model) for route in candidates}
+        tight = reserve(prompt_bound=tight_prompt_bound(call.request.body, models))
+        if tight.prompt_bound < first.prompt_bound:
+            yield tight
 
     async def _send(
         self, call: OpenCall, candidates: list[ChannelRoute], cap: int | None
@@ -140,7 +146,7 @@ class ChatEndpoint:
             try:
                 response = await self._runtime.upstream.send(self._request(call, route, cap))
             except UpstreamError as error:
-                refusal = _told(error)
+                refusal = from_failure(error)
                 if error.sent:
                     raise refusal from error
                 continue
@@ -177,7 +183,7 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
     try:
         body = await response.read_all(ANSWER_LIMIT_BYTES)
     except UpstreamError as error:
-        raise _told(error) from error
+        raise from_failure(error) from error
     answer = meter_body(body)
     if answer.kind != "completion":
         raise answer.error or errors.upstream_failed()
@@ -188,98 +194,10 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
         output_text=answer.output_text,
         output_seen=False,
     )
-    call.settle("completed", _price(call, reading), status=OK)
+    call.settle("completed", call.price(reading), status=OK)
     await call.kept()
     headers = client_headers(response.headers)
     await call.exchange.answer(OK, headers, body)
-
-
-class StreamRelay:
-    """Forwards one stream until it ends, its client leaves, or somebody cuts it."""
-
-    def __init__(self, call: OpenCall, response: UpstreamResponse, runtime: Runtime) -> None:
-        self._call = call
-        self._response = response
-        self._drain_seconds = runtime.settings.client_left_drain_seconds
-        self._meter = ChatStreamMeter(include_usage=call.request.include_usage)
-        self._error: RelayError | None = None
-
-    async def run(self) -> None:
-        exchange = self._call.exchange
-        await exchange.stream_start(client_headers(self._response.headers))
-        departure = asyncio.create_task(self._watch_departure())
-        try:
-            with self._call.cuttable():
-                await self._pump()
-        except UpstreamError as error:
-            self._error = _told(error)
-        finally:
-            departure.cancel()
-        await self._finish()
-
-    async def _watch_departure(self) -> None:
-        """When the client leaves, upstream is read on for a while, for the true usage."""
-        await self._call.exchange.departure()
-        self._call.client_left = True
-        await asyncio.sleep(self._drain_seconds)
-        self._call.cut("client_left")
-
-    async def _pump(self) -> None:
-        call, meter, read = self._call, self._meter, self._response.read
-        stream = call.exchange.stream
-        while chunk := await read():
-            forward = meter.feed(chunk)  # Before the send: what was produced is owed.
-            if forward and not call.client_left:
-                await stream(forward)
-            if meter.done or meter.error is not None:
-                return
-
-    async def _finish(self) -> None:
-        """Settle, then send the last bytes: the client sees an end only of what is recorded."""
-        call, meter = self._call, self._meter
-        last = meter.finish()
-        error = self._error
-        if meter.error is None and not meter.is_complete:
-            error = error or _unfinished(call)
-        reading = Reading(
-            usage=meter.usage,
-            served_tier=meter.served_tier,
-            output_text=meter.delivered_text,
-            output_seen=meter.output_seen,
-        )
-        call.upstream_id = meter.upstream_id or ""
-        try:
-            self._settle(reading, whole=meter.is_complete)
-            await call.kept()
-        except RelayError as refused:
-            error = error or refused
-        if error is not None:
-            call.exchange.log["error"] = error.code or error.type
-            last += render_event(error)
-        elif meter.error is not None:
-            call.exchange.log["error"] = meter.error.code or meter.error.type
-        await call.exchange.stream_end(last + DONE)
-
-    def _settle(self, reading: Reading, *, whole: bool) -> None:
-        call = self._call
-        if not whole and not reading.output_seen and not call.client_left:
-            call.settle("upstream_error", Price(), status=OK)
-            return
-        outcome = "completed" if whole else "interrupted"
-        call.settle(
-            "client_left" if call.client_left else outcome, _price(call, reading), status=OK
-        )
-
-
-def _unfinished(call: OpenCall) -> RelayError:
-    """What the client of a call that was sent and did not come to its end is told."""
-    took_too_long = call.cut_reason == "deadline"
-    return errors.upstream_timeout() if took_too_long else errors.upstream_failed()
-
-
-def _price(call: OpenCall, reading: Reading) -> Price:
-    assert call.route is not None, "a call is priced after it was sent"
-    return price_chat(reading, call.request, call.quote, cost_ppm=call.route.cost_ppm)
 
 
 def _end(call: OpenCall, *, status: int) -> None:
@@ -317,12 +235,3 @@ def _retry_after(response: UpstreamResponse) -> float | None:
             with suppress(ValueError):
                 return float(value)
     return None
-
-
-def _told(error: UpstreamError) -> RelayError:
-    """What the client is told of a failure below HTTP."""
-    if not error.sent:
-        return errors.upstream_unavailable()
-    if isinstance(error, FirstByteTimeout | IdleTimeout | TotalTimeout):
-        return errors.upstream_timeout()
-    return errors.upstream_failed()

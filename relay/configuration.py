@@ -33,6 +33,11 @@ def runtime_settings() -> RuntimeSettings:
         ),
         free_tier_models=frozenset(settings.FREE_TIER_MODELS),
         client_left_drain_seconds=settings.CLIENT_LEFT_DRAIN_SECONDS,
+        client_left_drain_bytes=settings.CLIENT_LEFT_DRAIN_BYTES,
+        client_left_drains=(
+            settings.CLIENT_LEFT_DRAINS if settings.CLIENT_LEFT_POLICY == "drain" else 0
+        ),
+        keep_alive_seconds=settings.KEEP_ALIVE_SECONDS,
     )
 
 

@@ -45,13 +45,13 @@ class ChatStreamMeter:
     """
 
     __slots__ = (
-        "_characters",
         "_held_usage_chunk",
         "_include_usage",
         "_mender",
         "_splitter",
         "_texts",
         "_usage_is_final",
+        "characters",
         "done",
         "error",
         "finish_reasons",
@@ -66,7 +66,8 @@ class ChatStreamMeter:
         self._include_usage = include_usage
         self._splitter = SseSplitter()
         self._texts: dict[int, StringIO] = {}
-        self._characters = 0
+        self.characters = 0
+        """How much the model has written, in all choices together."""
         self._held_usage_chunk = b""
         self._usage_is_final = False
         self._mender: codecs.IncrementalDecoder | None = None
@@ -86,6 +87,11 @@ class ChatStreamMeter:
     def is_complete(self) -> bool:
         """The answer came to its end, be it without `[DONE]`: final usage proves it too."""
         return self.error is None and (self.done or self._usage_is_final)
+
+    @property
+    def is_between_events(self) -> bool:
+        """What was given back until now is whole events, not half of a very large one."""
+        return self._mender is None
 
     def feed(self, chunk: bytes) -> bytes:
         if self.done:
@@ -178,8 +184,8 @@ class ChatStreamMeter:
         if self.error is not None:
             return  # It is not delivered, so it is not charged.
         self._see_output()
-        self._characters += len(text)
-        if self._characters > MAX_TEXT_CHARACTERS:
+        self.characters += len(text)
+        if self.characters > MAX_TEXT_CHARACTERS:
             return
         written = self._texts.get(index)
         if written is None:

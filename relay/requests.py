@@ -49,6 +49,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     has_tools: bool
     wants_audio: bool
     searches_web: bool
+    predicted_bytes: int
+    """The length of the answer that the client predicts: what of it is wrong is paid as output."""
 
     @property
     def output_limit(self) -> int | None:
@@ -83,6 +85,7 @@ _METERED: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "functions": _decoder(list[Raw] | None),
     "modalities": _decoder(list[str] | None),
     "web_search_options": _decoder(dict[str, Raw] | None),
+    "prediction": _decoder(Raw),
 }
 _STREAM_OPTIONS: Final = {"include_usage": _decoder(bool | None)}
 
@@ -108,6 +111,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         has_tools=bool(values.get("tools") or values.get("functions")),
         wants_audio=modalities is not None and "audio" in modalities,
         searches_web=values.get("web_search_options") is not None,
+        predicted_bytes=len(memoryview(values.get("prediction", b""))),
     )
 
 

@@ -21,6 +21,7 @@ from billing.engine import (
     Timing,
 )
 from relay.channel_table import ChannelTable, channels_load
+from relay.drains import DrainLimits, Drains
 from relay.reservation import HoldPolicy
 from relay.upstream import Deadlines, UpstreamEngine
 
@@ -41,6 +42,9 @@ class RuntimeSettings:
     hold_policy: HoldPolicy
     free_tier_models: frozenset[str]  # Empty: all of them.
     client_left_drain_seconds: float
+    client_left_drain_bytes: int
+    client_left_drains: int  # 0: none.
+    keep_alive_seconds: float  # 0: never.
 
 
 class Runtime:
@@ -53,6 +57,13 @@ class Runtime:
                 node=settings.node,
                 timing=settings.timing,
                 durability=settings.durability,
+            )
+        )
+        self.drains = Drains(
+            DrainLimits(
+                seconds=settings.client_left_drain_seconds,
+                bytes=settings.client_left_drain_bytes,
+                at_once=settings.client_left_drains,
             )
         )
         self.directory = Directory(self._principal)

@@ -5,7 +5,7 @@ around the messages is its own affair.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -20,6 +20,7 @@ from relay.completions import strings_in
 PIECE_CHARACTERS: Final = 8192
 # Text beyond this is sampled, so that no estimate keeps the event loop for more than about 20 ms.
 MAX_PIECES: Final = 24
+MAX_COUNTED_BYTES: Final = MAX_PIECES * PIECE_CHARACTERS
 
 # What OpenAI's chat format is known to add, and a mid-sized picture in tiles or in low detail.
 TOKENS_PER_MESSAGE: Final = 3
@@ -29,6 +30,12 @@ TOKENS_PER_LOW_DETAIL_IMAGE: Final = 85
 
 _OLDER_VOCABULARY: Final = re.compile(
     r"gpt-4(?![.\w])|gpt-3|text-embedding|davinci-002|babbage-002"
+)
+# Of these families it is published which vocabulary they have, and nothing is added to the prompt
+# that the request does not show.
+_OPENAI_MODEL: Final = re.compile(
+    r"(?:openai/)?(?:ft:)?(?:chatgpt-4o|gpt-(?:3[.]?5|4|4o|4[.]1|4[.]5|5(?:[.][0-9]+)?)|o[134])"
+    r"(?:[-:](?!.*search).*)?"
 )
 
 
@@ -112,6 +119,23 @@ def estimate_prompt_tokens(model: str, body: bytes) -> int:
     for raw in (prompt.tools, prompt.functions, prompt.response_format):
         texts.append(bytes(raw).decode("utf-8", "replace"))
     return tokens + estimate_tokens(model, "\n".join(filter(None, texts)))
+
+
+def tight_prompt_bound(body: bytes, upstream_models: Iterable[str]) -> int:
+    """The most tokens of a prompt, closer than one a byte: its texts are counted as they are.
+
+    All else is taken as a token a byte, which is more than upstream adds around the texts. Where a
+    vocabulary is not known for sure, or the counting would take long, so is everything.
+    """
+    models = {model.lower() for model in upstream_models}
+    if len(body) > MAX_COUNTED_BYTES or not all(map(_OPENAI_MODEL.fullmatch, models)):
+        return len(body)
+    parts = [part for message in _decode_prompt(body).messages for part in _parts(message)]
+    texts = [part.text for part in parts if isinstance(part.text, str)]
+    tokenizers = {_tokenizer(encoding_of(model)) for model in models}
+    tokens = max(sum(map(tokenizer.count, texts)) for tokenizer in tokenizers)
+    # A string is never shorter in JSON than it is in UTF-8.
+    return len(body) - sum(len(text.encode()) for text in texts) + tokens
 
 
 def _parts(message: _Message) -> list[_Part]:

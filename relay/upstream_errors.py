@@ -16,6 +16,7 @@ from relay.errors import (
     upstream_timeout,
     upstream_unavailable,
 )
+from relay.upstream import FirstByteTimeout, IdleTimeout, TotalTimeout, UpstreamError
 
 _ACCOUNT_CODES: Final = frozenset(
     {
@@ -62,6 +63,15 @@ def from_upstream(
         return upstream_failed()
     told.status = status
     return told
+
+
+def from_failure(error: UpstreamError) -> RelayError:
+    """What the client gets when the call failed below HTTP."""
+    if not error.sent:
+        return upstream_unavailable()
+    if isinstance(error, FirstByteTimeout | IdleTimeout | TotalTimeout):
+        return upstream_timeout()
+    return upstream_failed()
 
 
 def from_upstream_event(error: object) -> RelayError:

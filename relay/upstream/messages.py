@@ -104,6 +104,15 @@ class UpstreamResponse(ABC):
         """Return all bytes that have arrived, waiting for some; b"" is the clean end."""
 
     @abstractmethod
+    def read_now(self) -> bytes:
+        """Return all bytes that have arrived, be it none, without waiting."""
+
+    @property
+    @abstractmethod
+    def silent_seconds(self) -> float:
+        """For how long a reader has been waiting for more; 0 while none is."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Give up what has not been read. Never waits, and may be called again."""
 

@@ -24,7 +24,16 @@ class EngineResponse(UpstreamResponse):
     call; until then they belong to each other, and closing one breaks the other.
     """
 
-    __slots__ = ("_error", "_is_complete", "_loop", "_pieces", "_source", "_waiter", "unread_bytes")
+    __slots__ = (
+        "_error",
+        "_is_complete",
+        "_loop",
+        "_pieces",
+        "_source",
+        "_waiter",
+        "_waiting_since",
+        "unread_bytes",
+    )
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, source: Source) -> None:
         self.status = 0
@@ -34,6 +43,7 @@ class EngineResponse(UpstreamResponse):
         self._source: Source | None = source
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._waiting_since = 0.0
         self._is_complete = False
         self._error: UpstreamError | None = None
 
@@ -58,6 +68,15 @@ class EngineResponse(UpstreamResponse):
                 return b""
             await self._progress()
         return self._take()
+
+    @override
+    def read_now(self) -> bytes:
+        return self._take() if self._pieces else b""
+
+    @property
+    @override
+    def silent_seconds(self) -> float:
+        return self._loop.time() - self._waiting_since if self._waiter is not None else 0.0
 
     @override
     async def read_all(self, limit: int) -> bytes:
@@ -109,6 +128,7 @@ class EngineResponse(UpstreamResponse):
     async def _progress(self) -> None:
         assert self._waiter is None, "A response has one reader at a time."
         self._waiter = self._loop.create_future()
+        self._waiting_since = self._loop.time()
         try:
             await self._waiter
         finally:

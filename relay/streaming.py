@@ -1,0 +1,141 @@
+"""Relays one stream until it ends, its client leaves, or somebody cuts it.
+
+When the client has left, upstream is read on for the true usage, within the operator's limits;
+beyond them it is cancelled, and what it has produced until then is charged by estimate. A client
+that stops reading is cut by the server (WRITE_SECONDS), and then is one that left. Until that the
+stream waits for it, and upstream waits for us: nothing is gathered in between.
+"""
+
+import asyncio
+
+from relay.calls import OpenCall
+from relay.errors import RelayError, render_event
+from relay.headers import client_headers
+from relay.meter import KEEP_ALIVE, ChatStreamMeter
+from relay.runtime import Runtime
+from relay.settlement import Price, Reading
+from relay.upstream import UpstreamError, UpstreamResponse
+from relay.upstream_errors import from_failure
+
+DONE = b"data: [DONE]\n\n"
+OK = 200
+
+
+class StreamRelay:
+    def __init__(self, call: OpenCall, response: UpstreamResponse, runtime: Runtime) -> None:
+        self._call = call
+        self._response = response
+        self._drains = runtime.drains
+        self._keep_alive_seconds = runtime.settings.keep_alive_seconds
+        self._meter = ChatStreamMeter(include_usage=call.request.include_usage)
+        self._error: RelayError | None = None
+        self._given_up = False  # Cancelled upstream, because its client left.
+
+    async def run(self) -> None:
+        await self._call.exchange.stream_start(client_headers(self._response.headers))
+        client = asyncio.create_task(self._attend_client())
+        try:
+            with self._call.cuttable():
+                await self._pump()
+        except UpstreamError as error:
+            self._error = from_failure(error)
+        finally:
+            client.cancel()
+        if self._given_up:
+            self._meter.feed(self._response.read_now())
+            await self._response.close()
+        await self._finish()
+
+    # --- The client's side -----------------------------------------------------------------------
+
+    async def _attend_client(self) -> None:
+        """Wait for its departure, then let the stream run on for as long as it may."""
+        await self._departure()
+        self._call.client_left = True
+        with self._drains.one_more() as there_is_room:
+            if there_is_room:
+                await asyncio.sleep(self._drains.limits.seconds)
+        self._given_up = True
+        self._call.cut("client_left")
+
+    async def _departure(self) -> None:
+        """Until the client leaves, tell it now and then that a silent upstream is still there."""
+        departure, pause = self._call.exchange.departure, self._keep_alive_seconds
+        wait = pause or None
+        while True:
+            try:
+                async with asyncio.timeout(wait):
+                    return await departure()
+            except TimeoutError:
+                silent = self._response.silent_seconds
+                wait = pause - silent if silent < pause else pause
+            if silent >= pause and self._meter.is_between_events:
+                await self._call.exchange.stream(KEEP_ALIVE)
+
+    # --- The upstream's side ---------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        call, meter, read = self._call, self._meter, self._response.read
+        stream = call.exchange.stream
+        while chunk := await read():
+            forward = meter.feed(chunk)  # Before the send: what was produced is owed.
+            if meter.characters > call.covered_characters:
+                call.cover(meter.characters)
+            if call.client_left:
+                await self._drain(len(chunk))
+                return
+            if forward:
+                await stream(forward)
+            if meter.done or meter.error is not None:
+                return
+
+    async def _drain(self, drained_bytes: int) -> None:
+        call, meter, limit = self._call, self._meter, self._drains.limits.bytes
+        while not (meter.done or meter.error is not None):
+            if drained_bytes > limit:
+                self._given_up = True
+                return
+            chunk = await self._response.read()
+            if not chunk:
+                return
+            drained_bytes += len(chunk)
+            meter.feed(chunk)
+            if meter.characters > call.covered_characters:
+                call.cover(meter.characters)
+
+    # --- The end ---------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """Settle, then send the last bytes: the client sees an end only of what is recorded."""
+        call, meter = self._call, self._meter
+        last = meter.finish()
+        error = self._error
+        if meter.error is None and not meter.is_complete:
+            error = error or call.unfinished()
+        call.upstream_id = meter.upstream_id or ""
+        try:
+            self._settle()
+            await call.kept()
+        except RelayError as refused:
+            error = error or refused
+        if error is not None:
+            call.exchange.log["error"] = error.code or error.type
+            last += render_event(error)
+        elif meter.error is not None:
+            call.exchange.log["error"] = meter.error.code or meter.error.type
+        await call.exchange.stream_end(last + DONE)
+
+    def _settle(self) -> None:
+        call, meter = self._call, self._meter
+        if not (meter.is_complete or meter.output_seen or call.client_left):
+            call.settle("upstream_error", Price(), status=OK)
+            return
+        outcome = "completed" if meter.is_complete else "interrupted"
+        reading = Reading(
+            usage=meter.usage,
+            served_tier=meter.served_tier,
+            output_text=meter.delivered_text,
+            # Who leaves so that the call must be cancelled pays for the prompt that upstream read.
+            output_seen=meter.output_seen or self._given_up,
+        )
+        call.settle("client_left" if call.client_left else outcome, call.price(reading), status=OK)
