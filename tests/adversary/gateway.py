@@ -218,6 +218,11 @@ class Worker:
     def open_holds(self) -> int:
         return sum(len(worker.holds) for worker in self.engine._workers)
 
+    @property
+    def departures(self) -> int:
+        """How many open calls have lost their client, and the gateway knows it."""
+        return sum(call.client_left for call in self.application._chat.open_calls)
+
     def knows(self, versions: dict[str, int]) -> bool:
         """Whether it goes by these versions of prices and channels, or later ones."""
         runtime = self.application._runtime

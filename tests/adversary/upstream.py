@@ -1,8 +1,10 @@
-"""The bytes of scripted upstreams: streams of chat chunks, event by event."""
+"""What scripted upstreams say: streams of chat chunks, event by event."""
 
 import json
 from typing import Any
 
+from tests.adversary.gateway import USD, Gateway
+from tests.faults.http_client import Answer
 from tests.relay.upstream.support import Peer
 
 # Without a length or chunks: the body ends with the connection.
@@ -57,3 +59,22 @@ async def end(peer: Peer) -> None:
     """Close the connection in order, after everything has gone out."""
     peer.writer.close()
     await peer.writer.wait_closed()
+
+
+async def play(gateway: Gateway, body: bytes, *writes: bytes) -> Answer:
+    """The answer to one call, whose upstream says exactly this."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(*writes)
+        await end(peer)
+
+    await gateway.scripted(script)
+    return await gateway.call(await gateway.customer(USD), body)
+
+
+def events_of(answer: Answer) -> list[Any]:
+    """What the client of a stream was told, parsed; the end comes last, and once."""
+    *events, last, rest = answer.body.split(b"\n\n")
+    assert (last, rest) == (b"data: [DONE]", b"")
+    return [json.loads(one.removeprefix(b"data: ")) for one in events]
