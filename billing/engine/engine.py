@@ -117,6 +117,8 @@ class MoneyEngine:
         worker = self._workers[-1]
         if worker.retired or now() >= worker.fence:
             return ["the leases are not renewed: is PostgreSQL reachable?"]
+        if worker.journal.full:
+            return ["the journal cannot grow: is the disk full?"]
         return []
 
     # --- Life ------------------------------------------------------------------------------------
@@ -212,6 +214,7 @@ class MoneyEngine:
         for worker in self._workers:
             worker.tidy()
             worker.journal.delete_behind(worker.oldest_needed_offset())
+            worker.journal.look_for_room()
         if not self._stopping.is_set():
             await self._finish_retired()
 

@@ -77,6 +77,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._spares: list[Path] = []
         self._reserved = 0
+        self.full = False  # The last hold that asked for room got none.
         self._broken = False
         self._unsynced: list[int] = []  # Descriptors of sealed segments that await their last sync.
         self._dirty = False
@@ -111,7 +112,15 @@ class Journal:
         room += len(self._spares) * (self._segment_bytes - MAX_RECORD_BYTES)
         if self._broken or self._reserved + RESERVED_BYTES > room:
             self._add_spare()
+        self.full = False
         self._reserved += RESERVED_BYTES
+
+    def look_for_room(self) -> None:
+        """Where there was none for a call, see whether there is again."""
+        if self.full:
+            with contextlib.suppress(JournalFull):
+                self.reserve()
+                self.release()
 
     def release(self) -> None:
         """Give back the room of a call that has ended."""
@@ -207,6 +216,7 @@ class Journal:
             self._allocate(path)
         except OSError as error:
             path.unlink(missing_ok=True)
+            self.full = True
             raise JournalFull(str(error)) from error
         self._spares.append(path)
 

@@ -1,14 +1,18 @@
 """The engine against a real database: exact sums, no overdraft, nothing left behind."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from billing.engine import EngineUnavailable, InsufficientQuota, MoneyEngine
+from billing.engine import EngineUnavailable, Hold, InsufficientQuota, MoneyEngine
+from billing.engine.records import MAX_RECORD_BYTES, RESERVED_BYTES
 from tests.billing.engine.support import (
     Bank,
+    no_file_beyond,
     request,
     running,
     settings_for,
@@ -174,6 +178,44 @@ async def test_recalled_money_reaches_the_worker_that_needs_it(bank: Bank, tmp_p
         await spend(one, organization, 900, 0)  # Leaves 900 free in the first one's lease.
         assert await spend(two, organization, 1_000, 1_000) == 1_000
     assert bank.balance(organization) == 0
+    assert bank.findings() == []
+
+
+async def test_eight_workers_hold_slices_and_one_gets_them_all(bank: Bank, tmp_path: Path) -> None:
+    """Money for one more call is found, whichever workers hold its parts."""
+    organization = bank.organization(8_000)
+    settings = settings_for(bank.url, tmp_path / "journals")
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(running(settings)) for _ in range(8)]
+        for engine in engines:
+            await spend(engine, organization, 100, 0)
+        began = time.monotonic()
+        assert await spend(engines[0], organization, 8_000, 8_000) == 8_000
+        print(f"found in {1000 * (time.monotonic() - began):.0f} ms")
+        with pytest.raises(InsufficientQuota):
+            await spend(engines[1], organization, 1, 1)
+    assert bank.balance(organization) == 0
+    assert bank.findings() == []
+
+
+async def test_a_full_disk_makes_the_worker_unready_and_loses_nothing(
+    engine: MoneyEngine, bank: Bank
+) -> None:
+    organization = bank.organization(1_000_000)
+    await spend(engine, organization, 10, 10)
+    (worker,) = engine._workers
+    room = worker.journal._segment_bytes - worker.journal.end
+    holds: list[Hold] = []
+    with no_file_beyond(worker.journal._segment_bytes - 1):
+        while len(holds) < (room - MAX_RECORD_BYTES) // RESERVED_BYTES:
+            holds.append(await engine.hold_open(request(organization, 10)))
+        with pytest.raises(EngineUnavailable):
+            await engine.hold_open(request(organization, 10))
+        assert engine.problems() == ["the journal cannot grow: is the disk full?"]
+        for hold in holds:  # Who was admitted is served and recorded.
+            settle(engine, hold, 10)
+    await until(lambda: engine.problems() == [])
+    await until(lambda: bank.charged(organization) == 10 + 10 * len(holds))
     assert bank.findings() == []
 
 

@@ -1,11 +1,9 @@
 """The journal as a file: what was appended is read back, and nothing else ever is."""
 
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,7 +25,7 @@ from billing.engine.records import (
     frame,
     unframe,
 )
-from tests.billing.engine.support import DONE, call_of
+from tests.billing.engine.support import DONE, call_of, no_file_beyond
 
 SMALL = 8 * 1024
 
@@ -63,17 +61,6 @@ def records(directory: Path, start: int = 0) -> list[Record]:
             return found
         found += [record for _, _, record in batch]
         start = batch[-1][1]
-
-
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    """The system refuses to write any file beyond so many bytes: a real failing write."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_records_come_back_over_many_segments(journal: Journal) -> None:
@@ -122,8 +109,13 @@ def test_a_full_disk_refuses_the_hold_not_the_settlement(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
     journal = Journal.create(root=tmp_path, worker_id=uuid4(), segment_bytes=SMALL)
     journal.reserve()
-    with no_file_beyond(SMALL - 1), pytest.raises(JournalFull):
-        journal.reserve()
+    with no_file_beyond(SMALL - 1):
+        with pytest.raises(JournalFull):
+            journal.reserve()
+        journal.look_for_room()
+        was_full = journal.full
+    journal.look_for_room()
+    assert (was_full, journal.full) == (True, False)
     journal.reserve()
     journal.append(frame(settled(1)))
     journal.close()
