@@ -13,11 +13,13 @@ from tests.adversary.upstream import (
     STREAM_HEAD,
     answer,
     chunk,
+    end,
     events_of,
     play,
     said,
     usage_chunk,
 )
+from tests.relay.upstream.support import Peer
 
 STREAM = body_of(model=SCRIPTED, stream=True)
 HUGE_BYTES = 10_000_000
@@ -75,21 +77,31 @@ SPEECHES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("speech", SPEECHES)
-async def test_b18_output_that_is_no_content_is_not_free(
-    gateway: Gateway, speech: str, *, stream: bool
-) -> None:
+async def test_b18_output_that_is_no_content_is_not_free(gateway: Gateway, *, stream: bool) -> None:
     """Others count `delta.content` alone when usage is missing: tool calls cost nothing."""
-    said_so, text = SPEECHES[speech]
-    body = body_of(model=SCRIPTED, stream=stream)
-    writes = [STREAM_HEAD, chunk(said_so), FINISH, DONE] if stream else [answer(said_so)]
-    assert (await play(gateway, body, *writes)).status == 200
-    record = await gateway.record()
-    assert (record.outcome, record.usage_source) == ("completed", "estimated")
-    # Name and arguments may be counted together or apart.
-    assert tokens_of(text) <= record.completion_tokens <= tokens_of(text) + 1
-    assert record.prompt_tokens >= tokens_of("Hello")
-    assert record.charge_nano_usd == charge_of(record.prompt_tokens, record.completion_tokens)
+    turns = iter(SPEECHES.values())
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        speech, _ = next(turns)
+        await peer.send(
+            *([STREAM_HEAD, chunk(speech), FINISH, DONE] if stream else [answer(speech)])
+        )
+        await end(peer)
+
+    await gateway.scripted(script)
+    customer = await gateway.customer(USD)
+    for _ in SPEECHES:
+        body = body_of(model=SCRIPTED, stream=stream)
+        assert (await gateway.call(customer, body)).status == 200
+    records = await gateway.records(len(SPEECHES))
+    for (name, (_, text)), record in zip(SPEECHES.items(), records, strict=True):
+        assert (record.outcome, record.usage_source) == ("completed", "estimated"), name
+        # Name and arguments may be counted together or apart.
+        assert tokens_of(text) <= record.completion_tokens <= tokens_of(text) + 1, name
+        assert record.prompt_tokens >= tokens_of("Hello"), name
+        cost = charge_of(record.prompt_tokens, record.completion_tokens)
+        assert record.charge_nano_usd == cost, name
 
 
 async def test_b20_the_last_usage_counts_and_not_the_largest(gateway: Gateway) -> None:
