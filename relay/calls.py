@@ -53,7 +53,7 @@ class OpenCall:
         self.client_left = False
         self.cut_reason: str | None = None
         self._reservation: Reservation | None = None
-        self._held_for_output = 0
+        self._held_for_output: int | None = None
         self._hold: Hold | None = None
         self._engine: MoneyEngine | None = None
         self._task = asyncio.current_task()
@@ -76,7 +76,6 @@ class OpenCall:
             raise errors.insufficient_quota()
         if not self._hold.strict:
             self.covered_characters = self._reservation.covered_characters
-            self._held_for_output = self._reservation.output_cost(self.covered_characters)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut, "deadline")
         return self._hold
 
@@ -99,8 +98,11 @@ class OpenCall:
         assert self._engine is not None, "the call was not opened"
         assert self._hold is not None, "the call has no hold"
         assert self._reservation is not None, "the call was not opened"
+        cost = self._reservation.output_cost
+        if self._held_for_output is None:
+            self._held_for_output = cost(self.covered_characters)
         target = characters + self._reservation.step_characters
-        wanted = self._reservation.output_cost(target) - self._held_for_output
+        wanted = cost(target) - self._held_for_output
         if wanted <= 0:
             self.covered_characters = sys.maxsize  # The hold covers all that may come.
             return

@@ -110,7 +110,7 @@ class StreamRelay:
         call, meter = self._call, self._meter
         last = meter.finish()
         error = self._error
-        if meter.error is None and not meter.is_complete:
+        if not (meter.error or meter.is_complete or call.client_left):
             error = error or call.unfinished()
         call.upstream_id = meter.upstream_id or ""
         try:
