@@ -1,8 +1,5 @@
 import asyncio
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,10 +10,8 @@ from typing import Any, Protocol
 import pytest
 
 from tests.faults.customers import Customer, Customers, customers_create
+from tests.faults.folders import temporary_folder
 from tests.faults.product import Product
-
-_MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +26,6 @@ class Launch(Protocol):
     def __call__(self, **environment: str) -> Awaitable[Product]: ...
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """In memory where there is room: a busy disk makes every commit wait."""
-    in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
-    with tempfile.TemporaryDirectory(
-        prefix="tollgate-faults-", dir=_MEMORY if in_memory else None
-    ) as folder:
-        yield Path(folder)
-
-
 def run_alone(work: Coroutine[Any, Any, Any]) -> None:
     """On a loop of its own, where the tests' loop is not disturbed."""
     with ThreadPoolExecutor(1) as thread:
@@ -50,14 +35,14 @@ def run_alone(work: Coroutine[Any, Any, Any]) -> None:
 @contextmanager
 def copied(made: Made) -> Iterator[Path]:
     """A copy of the data directory."""
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         subprocess.run(["cp", "-a", made.data, folder / "var"], check=True)
         yield folder / "var"
 
 
 @pytest.fixture(scope="session")
 def made() -> Iterator[Made]:
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         product = Product(folder / "var")
         try:
             run_alone(product.start())

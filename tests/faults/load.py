@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from tests.faults.http_client import Answer, Connection
 PATH = "/v1/chat/completions"
 CALL_SECONDS = 60.0
 SHAPES = 60
+COMPLETE = "complete"
 _AGAIN_SECONDS = 0.05
 
 
@@ -62,6 +63,8 @@ class Reply:
     began_at: float  # By the clock of this process.
     seconds: float
     answer: Answer
+    code: str  # How it ended, in a word.
+    disagreement: str  # What is wrong with an answer that looks complete.
 
     @property
     def request_id(self) -> str:
@@ -69,42 +72,40 @@ class Reply:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the caller has every reason to think that the call succeeded."""
-        answer = self.answer
-        if answer.status != 200:
-            return False
-        if not self.wish.stream:
-            return answer.is_whole
-        return b"data: [DONE]" in answer.body and b'data: {"error"' not in answer.body
-
-    @property
-    def code(self) -> str:
-        """How it ended, in a word."""
-        if self.is_complete:
-            return "complete"
-        if not self.answer.is_whole:
-            return "broken"
-        if self.answer.status == 200:
-            return "cut"
-        return str(self.answer.status)
-
-    def disagreement(self) -> str:
-        """What is wrong with an answer that looks complete; empty when all is right."""
-        if not self.request_id:
-            return "it has no request id"
-        told = _usage_told(self)
-        wish = self.wish
-        if wish.stream and not wish.include_usage:
-            return f"it tells {told}, which nobody asked for" if told else ""
-        if told is None:
-            return "it tells no usage"
-        counts = (told["prompt_tokens"], told["completion_tokens"])
-        return "" if counts == (wish.prompt_tokens, wish.completion_tokens) else f"it tells {told}"
+        return self.code == COMPLETE
 
 
-def _usage_told(reply: Reply) -> dict[str, Any] | None:
-    body = reply.answer.body
-    if not reply.wish.stream:
+def _looks_complete(wish: Wish, answer: Answer) -> bool:
+    """Whether the caller has every reason to think that the call succeeded."""
+    if answer.status != 200:
+        return False
+    if not wish.stream:
+        return answer.is_whole
+    return b"data: [DONE]" in answer.body and b'data: {"error"' not in answer.body
+
+
+def _code(wish: Wish, answer: Answer) -> str:
+    if _looks_complete(wish, answer):
+        return COMPLETE
+    if not answer.is_whole:
+        return "broken"
+    return "cut" if answer.status == 200 else str(answer.status)
+
+
+def _disagreement(wish: Wish, answer: Answer) -> str:
+    if "x-request-id" not in answer.headers:
+        return "it has no request id"
+    told = _usage_told(wish, answer.body)
+    if wish.stream and not wish.include_usage:
+        return f"it tells {told}, which nobody asked for" if told else ""
+    if told is None:
+        return "it tells no usage"
+    counts = (told["prompt_tokens"], told["completion_tokens"])
+    return "" if counts == (wish.prompt_tokens, wish.completion_tokens) else f"it tells {told}"
+
+
+def _usage_told(wish: Wish, body: bytes) -> dict[str, Any] | None:
+    if not wish.stream:
         usage: dict[str, Any] | None = json.loads(body).get("usage")
         return usage
     events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]
@@ -184,7 +185,7 @@ class Load:
             while not self._stopping:
                 wish, body = dice.choice(self._shapes)
                 reply = await call(connection, customer, wish, body=body)
-                self.replies.append(reply)
+                self.replies.append(_without_body(reply))
                 if not reply.is_complete:
                     await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -196,10 +197,18 @@ async def call(
     began_at = time.monotonic()
     async with asyncio.timeout(CALL_SECONDS):
         answer = await connection.post(PATH, customer.api_key, body or wish.body())
+    code = _code(wish, answer)
     return Reply(
         organization=customer.organization,
         wish=wish,
         began_at=began_at,
         seconds=time.monotonic() - began_at,
         answer=answer,
+        code=code,
+        disagreement=_disagreement(wish, answer) if code == COMPLETE else "",
     )
+
+
+def _without_body(reply: Reply) -> Reply:
+    """There may be very many of them."""
+    return replace(reply, answer=replace(reply.answer, body=b""))

@@ -8,8 +8,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from billing.engine import MoneyEngine
-from tests.billing.engine.support import settings_for, spend
+import django
+
+django.setup()  # What the engine's tests share reads an application's module.
+
+from billing.engine import MoneyEngine  # noqa: E402  As above.
+from tests.billing.engine.support import settings_for, spend  # noqa: E402  As above.
 
 
 async def main(url: str, journals: str, *numbers: str) -> None:
