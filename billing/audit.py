@@ -3,11 +3,16 @@
 All checks run in one repeatable-read transaction: they see one moment, however long they take.
 """
 
-from dataclasses import dataclass
+import datetime as dt
+import time
+from dataclasses import asdict, dataclass
 
 from django.db import connection, transaction
 
+from billing.models import AuditRun
+
 FINDINGS_SHOWN = 20
+RUNS_KEPT = 24 * 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,3 +174,17 @@ def audit(*, retain_seconds: float) -> list[Finding]:
                 for subject, detail in cursor.fetchmany(FINDINGS_SHOWN)
             ]
     return findings
+
+
+def audit_run(*, retain_seconds: float, now: dt.datetime) -> AuditRun:
+    """Audit, and keep what was found for the console; old runs go."""
+    began = time.monotonic()
+    findings = audit(retain_seconds=retain_seconds)
+    run = AuditRun.objects.create(
+        started_at=now,
+        duration_ms=int(1000 * (time.monotonic() - began)),
+        findings=[asdict(finding) for finding in findings],
+    )
+    kept = AuditRun.objects.order_by("-started_at").values("pk")[:RUNS_KEPT]
+    AuditRun.objects.exclude(pk__in=list(kept.values_list("pk", flat=True))).delete()
+    return run

@@ -3,9 +3,12 @@
 import logging
 
 from celery import shared_task
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from billing.audit import audit_run
+from billing.engine import Timing
 from billing.grants import grants_expire
 from billing.money import format_usd
 from billing.partitions import TABLE, partitions_create
@@ -34,3 +37,12 @@ def partitions_create_ahead() -> None:
         created = partitions_create(today=timezone.now().date())
     if created:
         log.info("Created the partitions %s", ", ".join(created))
+
+
+@shared_task(name="billing.audit_hourly", ignore_result=True)
+def audit_hourly() -> None:
+    """Check every invariant; a breach is an alarm in the log and on the console's first page."""
+    retain = Timing(max_call=settings.MAX_CALL_SECONDS).retain
+    run = audit_run(retain_seconds=retain, now=timezone.now())
+    for finding in run.findings:
+        log.critical("The audit found a breach: %(invariant)s: %(subject)s: %(detail)s", finding)

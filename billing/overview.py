@@ -2,13 +2,14 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
 from accounts.models import Organization
 from billing.identifiers import uuid7_floor
+from billing.models import AuditRun
 
 # Whoever opens the page waits so long at most, and the database does not work on for nobody.
 PATIENCE_MILLISECONDS = 3000
@@ -85,6 +86,8 @@ class Engine:
     leases_open: int
     leases_unspent_nano_usd: int
     records_set_aside: int
+    audited_at: dt.datetime | None = None  # Never yet.
+    audit_findings: int = 0
 
 
 def day_traffic(day: dt.date) -> Day | None:
@@ -107,7 +110,12 @@ def engine_state() -> Engine:
         cursor.execute(_ENGINE)
         row = cursor.fetchone()
     assert row is not None
-    return Engine(*(int(value) for value in row))
+    live, overdue, expired, leases, unspent, set_aside = map(int, row)
+    state = Engine(live, overdue, expired, leases, unspent, set_aside)
+    last = AuditRun.objects.order_by("-started_at").first()
+    if last is None:
+        return state
+    return replace(state, audited_at=last.started_at, audit_findings=len(last.findings))
 
 
 def _is_timeout(error: OperationalError) -> bool:

@@ -151,6 +151,7 @@ def checks(engine: Engine) -> list[Check]:
             "billing_setasiderecord",
             bad=bool(engine.records_set_aside),
         ),
+        _audit(engine),
         Check(
             "Open leases",
             f"{count(engine.leases_open)} with {usd_text(engine.leases_unspent_nano_usd)}",
@@ -160,6 +161,15 @@ def checks(engine: Engine) -> list[Check]:
         _check("Channels enabled", channels, "relay_channel", bad=not channels),
         _check("Models priced", prices, "billing_price", bad=not prices),
     ]
+
+
+def _audit(engine: Engine) -> Check:
+    page = reverse("admin:billing_auditrun_changelist")
+    if engine.audited_at is None:
+        return Check("Audit", "not yet", page, "warning")
+    if engine.audit_findings:
+        return Check("Audit", f"{count(engine.audit_findings)} findings", page, "bad")
+    return Check("Audit", f"clean at {engine.audited_at:%H:%M}", page, "good")
 
 
 def _check(

@@ -61,6 +61,7 @@ NAVIGATION = [
             _page("Workers", "memory", "billing_worker"),
             _page("Leases", "hourglass_top", "billing_lease"),
             _page("Set-aside records", "report", "billing_setasiderecord"),
+            _page("Audits", "fact_check", "billing_auditrun"),
             _page("Audit trail", "history", "accounts_auditevent"),
             _page("People", "person", "accounts_user"),
             _page("Permission groups", "shield_person", "auth_group"),

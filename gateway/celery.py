@@ -69,6 +69,10 @@ app.conf.update(
             "task": "billing.partitions_create_ahead",
             "schedule": crontab(hour="3", minute="10"),
         },
+        "audit-hourly": {
+            "task": "billing.audit_hourly",
+            "schedule": crontab(minute="17"),
+        },
     },
 )
 app.autodiscover_tasks(["billing"], related_name="jobs")

@@ -1,3 +1,4 @@
+from billing.models.audit import AuditRun
 from billing.models.lease import Lease, LeaseSlice, Worker
 from billing.models.ledger import LedgerEntry
 from billing.models.price import Discount, Price
@@ -5,6 +6,7 @@ from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
 
 __all__ = [
+    "AuditRun",
     "Discount",
     "Grant",
     "Lease",

@@ -12,7 +12,7 @@ from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
-from billing.models import Lease, SetAsideRecord, Worker
+from billing.models import AuditRun, Lease, SetAsideRecord, Worker
 from billing.set_aside import set_aside_resolve
 from console.admin.base import (
     ReadOnlyAdmin,
@@ -175,3 +175,28 @@ class SetAsideRecordAdmin(ReadOnlyAdmin):
             return done(request, "The record is resolved.", page.back)
 
         return form_view(self, request, page, act)
+
+
+@admin.register(AuditRun)
+class AuditRunAdmin(ReadOnlyAdmin):
+    list_display = ("started", "state", "duration")
+    ordering = ("-started_at",)
+    fieldsets = ((None, {"fields": (("started", "state", "duration"), "content")}),)
+    readonly_fields = ("started", "state", "duration", "content")
+
+    @column("Started (UTC)")
+    def started(self, row: AuditRun) -> str:
+        return moment(row.started_at)
+
+    @column("State", label={"Clean": "success", "Breach": "danger"})
+    def state(self, row: AuditRun) -> str:
+        return "Breach" if row.findings else "Clean"
+
+    @column("Took")
+    def duration(self, row: AuditRun) -> str:
+        return f"{count(row.duration_ms)} ms"
+
+    @column("Findings")
+    def content(self, row: AuditRun) -> SafeString:
+        lines = [f"{f['invariant']}\n  {f['subject']}: {f['detail']}" for f in row.findings]
+        return code("\n".join(lines) or "All invariants held.")

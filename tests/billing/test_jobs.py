@@ -4,11 +4,11 @@ import logging
 import pytest
 
 from billing.grants import Credit, grant_credit
-from billing.jobs import grants_expire_due, partitions_create_ahead
-from billing.models import Wallet
+from billing.jobs import audit_hourly, grants_expire_due, partitions_create_ahead
+from billing.models import AuditRun, Wallet
 from billing.partitions import TABLE, first_of_month
 from tests.committing import run_together
-from tests.factories import ACTOR, make_organization, now
+from tests.factories import ACTOR, make_organization, make_usage_record, now
 from tests.raw_sql import execute
 
 
@@ -47,3 +47,18 @@ def test_missing_partitions_are_created_also_by_two_at_once(
 def test_the_jobs_have_names_that_a_schedule_can_rely_on() -> None:
     assert grants_expire_due.name == "billing.grants_expire_due"
     assert partitions_create_ahead.name == "billing.partitions_create_ahead"
+
+
+def test_the_hourly_audit_is_kept_and_raises_an_alarm(
+    committing_db: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    organization = make_organization()
+    audit_hourly()
+    clean = AuditRun.objects.get()
+    assert clean.findings == []
+    make_usage_record(organization, charge_nano_usd=5)
+    audit_hourly()
+    findings = AuditRun.objects.latest("started_at").findings
+    broken = {finding["invariant"] for finding in findings}
+    assert "a lease has spent the sum of its usage records" in broken
+    assert "The audit found a breach" in caplog.text

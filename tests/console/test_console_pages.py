@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from accounts.models import Membership, Organization
 from billing.discounts import discount_set
-from billing.models import LedgerEntry, SetAsideRecord
+from billing.models import AuditRun, LedgerEntry, SetAsideRecord
 from billing.organizations import organization_open
 from billing.prices import price_set
 from relay.channels import NewChannel, channel_add
@@ -62,6 +62,11 @@ def full(db: None) -> dict[str, Any]:
             journal_offset=1,
             payload=b"\xff" + PAYLOAD.encode(),
             reason=PAYLOAD,
+        ),
+        AuditRun.objects.create(
+            started_at=now(),
+            duration_ms=1,
+            findings=[{"invariant": PAYLOAD, "subject": PAYLOAD, "detail": PAYLOAD}],
         ),
     ]
     return {row._meta.label_lower.replace(".", "_"): row.pk for row in rows if row is not None}

@@ -82,11 +82,13 @@ def test_the_state_of_the_engine(organization: Organization) -> None:
 
 
 def test_what_needs_a_look_is_marked(db: None) -> None:
-    well = Engine(2, 0, 0, 1, 5, 0)
-    ill = Engine(0, 1, 1, 0, 0, 1)
-    assert [check.state for check in checks(well)[:4]] == ["good"] * 4
-    assert [check.state for check in checks(ill)[:4]] == ["bad", "warning", "bad", "good"]
-    assert {check.title: check.state for check in checks(well)[4:]} == {
+    well = Engine(2, 0, 0, 1, 5, 0, audited_at=now())
+    ill = Engine(0, 1, 1, 0, 0, 1, audited_at=now(), audit_findings=2)
+    never = Engine(2, 0, 0, 1, 5, 0)
+    assert [check.state for check in checks(well)[:5]] == ["good"] * 5
+    assert [check.state for check in checks(ill)[:5]] == ["bad", "warning", "bad", "bad", "good"]
+    assert checks(never)[3].state == "warning"
+    assert {check.title: check.state for check in checks(well)[5:]} == {
         "Channels enabled": "bad",
         "Models priced": "bad",
     }
