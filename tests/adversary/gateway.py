@@ -31,6 +31,7 @@ from relay.configuration import runtime_settings
 from relay.models import Channel
 from relay.runtime import RuntimeSettings
 from relay.simulator.asgi import Simulator
+from tests.adversary.process import WorkerProcess
 from tests.billing.engine.support import Bank
 from tests.factories import ACTOR
 from tests.faults.http_client import Answer, Connection
@@ -242,6 +243,7 @@ class Gateway:
         self.journals = folder / "journals"
         self.bank = Bank(database_url)
         self.workers: list[Worker] = []
+        self._processes: list[WorkerProcess] = []
         self._scripted: list[Upstream] = []
         self._simulator = Simulator()
         self._simulator_server = HttpServer(self._simulator)
@@ -264,6 +266,8 @@ class Gateway:
         Channel.objects.filter(name="simulator").update(priority=SIMULATOR_PRIORITY)
 
     async def __aexit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
         for upstream in self._scripted:
             await upstream.stop()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
@@ -283,6 +287,15 @@ class Gateway:
         await worker.start()
         self.workers.append(worker)
         return worker
+
+    async def process(self, **environment: str) -> WorkerProcess:
+        """Start a worker that can be killed, with further settings in its environment."""
+        process = WorkerProcess(
+            database_url=self.database_url, folder=self.folder, environment=environment
+        )
+        self._processes.append(process)
+        await process.start()
+        return process
 
     async def stop(self, worker: Worker) -> None:
         self.workers.remove(worker)
@@ -329,17 +342,19 @@ class Gateway:
 
     # --- What customers do -----------------------------------------------------------------------
 
-    async def call(self, customer: Customer, body: bytes, *, worker: int = 0) -> Answer:
-        """One whole call on a connection of its own."""
-        async with Connection(self.workers[worker].port) as link:
+    async def call(
+        self, customer: Customer, body: bytes, *, at: Worker | WorkerProcess | None = None
+    ) -> Answer:
+        """One whole call on a connection of its own; to the first worker, unless told where."""
+        async with Connection((at or self.workers[0]).port) as link:
             return await link.post(CHAT, customer.api_key, body)
 
     @asynccontextmanager
     async def visit(
-        self, customer: Customer, body: bytes, *, worker: int = 0
+        self, customer: Customer, body: bytes, *, at: Worker | WorkerProcess | None = None
     ) -> AsyncIterator["Visitor"]:
         """A call by a client that reads as much as it likes; at the end, it leaves."""
-        port = self.workers[worker].port
+        port = (at or self.workers[0]).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
         writer.write(
             f"POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
@@ -396,6 +411,10 @@ class Gateway:
 
     async def check_books(self) -> None:
         """What must be true of the money, whatever a test did."""
+        for process in self._processes:
+            process.kill()
+        if self._processes:
+            await self.worker()  # It settles what they have left.
         await self.idle()
         assert [worker.held_nano_usd for worker in self.workers] == [0] * len(self.workers)
         assert self.bank.findings() == []

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.ports import bind_listener
@@ -22,7 +23,7 @@ worker_run(socket.socket(fileno=int(sys.argv[1])), ready_descriptor=int(sys.argv
 class WorkerProcess:
     """Both planes, on a database and a data directory that exist."""
 
-    def __init__(self, *, database_url: str, folder: Path, **environment: str) -> None:
+    def __init__(self, *, database_url: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.port = 0
         self.log_file = folder / "worker.log"
         self._environment = {
@@ -60,7 +61,7 @@ class WorkerProcess:
         assert announced, self.log_file.read_text("utf-8", "replace")[-4000:]
 
     def kill(self) -> None:
-        """`kill -9`."""
-        assert self._process is not None, "it was not started"
-        self._process.kill()
-        self._process.wait()
+        """`kill -9`; a second one does nothing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()

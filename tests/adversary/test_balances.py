@@ -14,6 +14,7 @@ from tests.adversary.gateway import (
     OUTPUT_NANO_USD,
     USD,
     Gateway,
+    Worker,
     body_of,
     by_operator,
     credit_nano_usd,
@@ -49,12 +50,12 @@ async def test_b10_saving_a_profile_does_not_bring_old_money_back(gateway: Gatew
                 return number
         raise AssertionError("unreachable")
 
-    async def spend_on(worker: int) -> None:
+    async def spend_on(worker: Worker) -> None:
         for _ in range(CALLS // 2):
-            assert (await gateway.call(customer, body_of(), worker=worker)).status == 200
+            assert (await gateway.call(customer, body_of(), at=worker)).status == 200
 
     editing = asyncio.create_task(edit_on())
-    await asyncio.gather(spend_on(0), spend_on(1))
+    await asyncio.gather(*map(spend_on, gateway.workers))
     calling = False
     assert await editing >= CREDITS
     charged = sum(record.charge_nano_usd for record in await gateway.records(CALLS))

@@ -23,7 +23,6 @@ from tests.adversary.gateway import (
     charge_of,
     now,
 )
-from tests.adversary.process import WorkerProcess
 from tests.adversary.upstream import (
     DONE,
     FINISH,
@@ -196,18 +195,12 @@ async def test_b32_many_small_charges_add_up_exactly(
     assert empty_gateway.bank.charged(customer.id) == sum(amounts)
 
 
-async def test_b32_money_in_json_is_text_and_a_whole_number(
-    empty_gateway: Gateway, tmp_path: Path
-) -> None:
+async def test_b32_money_in_json_is_text_and_a_whole_number(empty_gateway: Gateway) -> None:
     """A JSON number with a point is a float in most clients: 0.6619999999999999."""
     customer = await empty_gateway.customer(USD + 1)
-    process = WorkerProcess(database_url=empty_gateway.database_url, folder=tmp_path)
-    await process.start()
-    try:
-        async with Connection(process.port) as link:
-            usage = json.loads((await link.get("/v1/usage", customer.api_key)).body)
-    finally:
-        process.kill()
+    process = await empty_gateway.process()
+    async with Connection(process.port) as link:
+        usage = json.loads((await link.get("/v1/usage", customer.api_key)).body)
     assert usage["balance_nano_usd"] == USD + 1
     assert type(usage["balance_nano_usd"]) is int
     amounts = {name: value for name, value in usage.items() if name.endswith("_usd")}

@@ -105,7 +105,7 @@ async def test_b6_a_call_that_was_written_off_and_ends_after_all_is_charged_once
     gateway = empty_gateway
     timing = replace(TIMING, timeout=0.4, grace=1.0)
     lost = await gateway.worker(timing=timing)
-    await gateway.worker(timing=timing)
+    other = await gateway.worker(timing=timing)
     goes_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -131,7 +131,7 @@ async def test_b6_a_call_that_was_written_off_and_ends_after_all_is_charged_once
         await until(lambda: gateway.bank.open_leases() == 0, "the write-off")
         assert gateway.balance(customer) == balance
         if spent_meanwhile:
-            answer = await gateway.call(customer, everything, worker=1)
+            answer = await gateway.call(customer, everything, at=other)
             assert answer.status == 200
         goes_on.set()
         assert b" two" in await visitor.see(b"[DONE]")
