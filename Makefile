@@ -11,11 +11,13 @@ NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,$(NODE_L
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check requirements clean install install-development
+.PHONY: help run test soak mutants check requirements clean install install-development
 
 help:
 	@echo "make run           start Tollgate (PORT, DATA_DIR, WORKERS, OPENAI_API_KEY ... see README.md)"
 	@echo "make test          run the tests; TESTS=tests/gateway runs only those"
+	@echo "make soak          ten minutes of load while workers are killed; then every figure is checked"
+	@echo "make mutants       break the engine's rules one by one, and see the tests notice"
 	@echo "make check         formatting, lint, types, import contracts, migrations"
 	@echo "make requirements  resolve requirements/*.in into pinned and hashed *.txt"
 	@echo "make clean         remove what can be made again; never DATA_DIR"
@@ -26,6 +28,13 @@ run: install
 TESTS ?= tests
 test: install-development $(NODE_STAMPS)
 	@$(BIN)/python -m pytest $(TESTS)
+
+SOAK_SECONDS ?= 600
+soak: install-development
+	$(BIN)/python -m tests.faults.soak --seconds $(SOAK_SECONDS) --workers 4
+
+mutants: install-development
+	$(BIN)/python -m tests.mutants
 
 check: install-development
 	$(BIN)/ruff format --check .
