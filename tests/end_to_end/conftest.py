@@ -46,3 +46,11 @@ def pauper(gateway: LiveGateway, http: httpx2.Client) -> Customer:
     """One without any money."""
     slug = gateway.manage("organization_create", "Pauper", "--quota", "0")["organization"]
     return customer_of(gateway, http, slug)
+
+
+@pytest.fixture(scope="session")
+def suspended(gateway: LiveGateway, http: httpx2.Client) -> Customer:
+    slug = gateway.manage("organization_create", "Suspended")["organization"]
+    customer = customer_of(gateway, http, slug)
+    gateway.manage("organization_suspend", slug)
+    return customer

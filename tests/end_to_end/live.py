@@ -151,9 +151,14 @@ class LiveGateway:
     def log_tail(self) -> str:
         return self.log_file.read_text("utf-8", "replace")[-4000:]
 
-    def log_when_it_has(self, text: str) -> str:
-        """The log, as soon as the text is in it."""
-        return wait_for(lambda: _with(text, self.log_file.read_text("utf-8")), f"{text} in the log")
+    def log_when_it_has(self, *texts: str) -> str:
+        """The log, as soon as all of the texts are in it."""
+
+        def whole_log() -> str:
+            log = self.log_file.read_text("utf-8")
+            return log if all(text in log for text in texts) else ""
+
+        return wait_for(whole_log, f"{texts} in the log")
 
     @property
     def _quickstart_file(self) -> Path:
@@ -200,10 +205,6 @@ def _halted(processes: list[psutil.Process]) -> Iterator[None]:
     finally:
         for process in processes:
             process.resume()
-
-
-def _with(part: str, text: str) -> str:
-    return text if part in text else ""
 
 
 def _connected(origin: str) -> httpx2.Client:

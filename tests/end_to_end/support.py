@@ -67,7 +67,7 @@ class Customer:
 
     def record_of(self, request_id: str) -> dict[str, Any]:
         def find() -> dict[str, Any] | None:
-            found = self.records(limit=100)
+            found = self.records()
             return next((one for one in found if one["request_id"] == request_id), None)
 
         found = wait_for(find, f"the record of {request_id}")

@@ -192,6 +192,26 @@ def test_what_the_client_accepts_changes_nothing(customer: Customer, upstream: U
         assert customer.post(body, accept=accept).content == plain
 
 
+def test_what_may_be_null_may_be_null(customer: Customer, upstream: Upstream) -> None:
+    tag = new_tag()
+    names = ["stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "tools"]
+    names += ["functions", "modalities", "service_tier", "stop", "user", "web_search_options"]
+    body = chat_body(simulate={"tag": tag}) | dict.fromkeys(names)
+    assert customer.post(body).status_code == 200
+    assert upstream.received(tag)["body"] == body
+
+
+def test_a_body_may_be_as_large_as_the_limit(customer: Customer, upstream: Upstream) -> None:
+    tag = new_tag()
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    body = chat_body(simulate={"tag": tag})
+    body["messages"] = [{"role": "user", "content": [picture]}]
+    missing = 32 * 2**20 - len(encoded(body))
+    whole = encoded(body).replace(b"base64,", b"base64," + b"A" * missing)
+    assert customer.post(whole).status_code == 200
+    assert upstream.received(tag)["body_sha256"] == hashlib.sha256(whole).hexdigest()
+
+
 def test_a_body_needs_no_content_type(customer: Customer, http: httpx2.Client) -> None:
     request = http.build_request(
         "POST", CHAT, content=encoded(chat_body()), headers=customer.authorization

@@ -73,6 +73,26 @@ def test_cached_and_reasoning_tokens_are_parts_of_the_totals(
     assert record["charge_nano_usd"] == record["official_cost_nano_usd"] // 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "served", "charge_usd"),
+    [
+        (None, None, "0.005625"),
+        ("auto", None, "0.005625"),
+        ("flex", None, "0.0028125"),
+        ("priority", None, "0.01125"),
+        ("priority", "default", "0.005625"),
+        ("auto", "priority", "0.01125"),
+    ],
+)
+def test_a_call_is_charged_at_the_tier_that_was_served(
+    payer: Customer, asked: str | None, served: str | None, charge_usd: str
+) -> None:
+    """GPT-5 costs 1.25 and 10 USD per 1M tokens, half of it on flex, twice as much on priority."""
+    knobs = {} if served is None else {"service_tier": served}
+    body = a_thousand_each("gpt-5", simulate=knobs, service_tier=asked)
+    assert payer.record(payer.post(body))["charge_usd"] == charge_usd
+
+
 @pytest.fixture
 def change(
     payer: Customer, record_testsuite_property: Callable[[str, object], None]

@@ -112,12 +112,8 @@ def test_a_body_that_is_too_large(sdk: Sdk, customer: Customer) -> None:
     assert sdk.sent == 1
 
 
-def test_permission_denied_error(sdk: Sdk, gateway: LiveGateway, pauper: Customer) -> None:
-    gateway.manage("organization_suspend", pauper.organization)
-    try:
-        error = sdk.refusal(pauper.api_key)
-    finally:
-        gateway.manage("organization_resume", pauper.organization)
+def test_permission_denied_error(sdk: Sdk, suspended: Customer) -> None:
+    error = sdk.refusal(suspended.api_key)
     assert isinstance(error, openai.PermissionDeniedError)
     assert error.code == "organization_suspended"
     assert sdk.sent == 1

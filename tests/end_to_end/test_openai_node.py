@@ -46,7 +46,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seen(package: Path, gateway: LiveGateway, customer: Customer, pauper: Customer) -> Any:
+def seen(
+    package: Path,
+    gateway: LiveGateway,
+    customer: Customer,
+    pauper: Customer,
+    suspended: Customer,
+) -> Any:
     said = run(
         "node",
         "sdk.mjs",
@@ -54,6 +60,7 @@ def seen(package: Path, gateway: LiveGateway, customer: Customer, pauper: Custom
         BASE_URL=gateway.quickstart["base_url"],
         API_KEY=customer.api_key,
         POOR_KEY=pauper.api_key,
+        SUSPENDED_KEY=suspended.api_key,
         MODEL=MODEL,
     )
     return json.loads(said)
@@ -114,8 +121,10 @@ def test_models(seen: Any) -> None:
     ("case", "kind", "status", "code"),
     [
         ("authentication", "AuthenticationError", 401, "invalid_api_key"),
+        ("permission", "PermissionDeniedError", 403, "organization_suspended"),
         ("notFound", "NotFoundError", 404, "model_not_found"),
         ("badRequest", "BadRequestError", 400, "integer_below_min_value"),
+        ("tooLarge", "APIError", 413, "request_too_large"),
         ("noMoney", "RateLimitError", 429, "insufficient_quota"),
         ("upstreamFailed", "InternalServerError", 502, "upstream_error"),
     ],

@@ -1,7 +1,8 @@
 // Uses a gateway with the official SDK and prints what its users would see, as one JSON object.
 import OpenAI from "openai";
 
-const { BASE_URL: baseURL, API_KEY: apiKey, POOR_KEY: poorKey, MODEL: model } = process.env;
+const { BASE_URL: baseURL, API_KEY: apiKey, MODEL: model } = process.env;
+const { POOR_KEY: poorKey, SUSPENDED_KEY: suspendedKey } = process.env;
 
 let sent = 0;
 const options = {
@@ -63,6 +64,7 @@ async function modelIds() {
 const answer = await create();
 const helper = client.chat.completions.stream({ model, messages, tools });
 const poor = new OpenAI({ ...options, apiKey: poorKey });
+const suspended = new OpenAI({ ...options, apiKey: suspendedKey });
 const stranger = new OpenAI({ ...options, apiKey: `${apiKey}x` });
 const turns = [
   { role: "user", content: "One" },
@@ -82,8 +84,10 @@ console.log(
     models: await modelIds(),
     model: await client.models.retrieve(model),
     authentication: await refusal({}, stranger),
+    permission: await refusal({}, suspended),
     notFound: await refusal({ model: "no-such-model" }),
     badRequest: await refusal({ n: 0 }),
+    tooLarge: await refusal({ padding: "x".repeat(32 * 2 ** 20) }),
     noMoney: await refusal({}, poor),
     upstreamFailed: await refusal({ simulate: { status: 500 } }),
     brokenStream: await streamError({ simulate: { fault: "truncated", after_chunks: 2 } }),
