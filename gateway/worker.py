@@ -11,7 +11,8 @@ from typing import Protocol
 
 import uvicorn
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.ports import BACKLOG
 from gateway.write_deadline import WriteDeadline
@@ -38,6 +39,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     write_seconds = 60.0  # How long a client may take nothing of what waits for it.
     _write_deadline: WriteDeadline | None = None
+    _running: RequestResponseCycle | None = None
     _in_head = True
     _head_ended = False
     _head_bytes = 0
@@ -91,10 +93,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._watch_reader()
 
     @override
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
         if self._write_deadline is not None:
             self._write_deadline.stop()
         super().connection_lost(exc)
+        # uvicorn tells it to the latest request only. A client that has sent one behind the one
+        # that is running would never be seen to leave.
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
 
     def _watch_reader(self) -> None:
         if not self.transport.get_write_buffer_size():

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from billing.identifiers import uuid7
@@ -16,7 +17,7 @@ BODY_SECONDS = 120
 
 
 class ClientLeft(Exception):
-    """The client closed the connection before its request was complete."""
+    """The client closed the connection before its request or its answer was complete."""
 
 
 class Exchange:
@@ -80,17 +81,15 @@ class Exchange:
             pass
 
     async def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
-        """Send a whole answer."""
-        assert not self.status, "an exchange is answered once"
-        self.status = status
+        """Send a whole answer. Raises ClientLeft."""
         head = [
             *headers,
             (b"x-request-id", self.request_id.encode()),
             *cors_headers(),
             (b"content-length", str(len(body)).encode()),
         ]
-        await self._send({"type": "http.response.start", "status": status, "headers": head})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._start(status, head)
+        await self.stream_end(body)
 
     async def preflight(self, headers: Iterable[Header]) -> None:
         """Answer a browser's question whether it may call."""
@@ -109,24 +108,42 @@ class Exchange:
             # What is left of the body is not wanted, so the connection cannot serve another call.
             extra.append((b"connection", b"close"))
         self.log.setdefault("error", error.code or error.type)
-        await self.answer(status, extra, body if self.method != "HEAD" else b"")
+        with suppress(ClientLeft):
+            await self.answer(status, extra, body if self.method != "HEAD" else b"")
 
     async def stream_start(self, headers: Iterable[Header]) -> None:
-        assert not self.status, "an exchange is answered once"
-        self.status = 200
+        """Raises ClientLeft."""
         head = [
             *STREAM_HEADERS,
             *((name, value) for name, value in headers if name != b"content-type"),
             (b"x-request-id", self.request_id.encode()),
             *cors_headers(),
         ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": head})
+        await self._start(200, head)
+
+    # What is sent to a client that has left, the server may drop, or it tells so by an exception.
+
+    async def _start(self, status: int, headers: list[Header]) -> None:
+        assert not self.status, "an exchange is answered once"
+        self.status = status
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        except OSError as error:
+            raise ClientLeft from error
 
     async def stream(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        """Raises ClientLeft."""
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except (OSError, RuntimeError) as error:
+            raise ClientLeft from error
 
     async def stream_end(self, data: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": data})
+        """Raises ClientLeft."""
+        try:
+            await self._send({"type": "http.response.body", "body": data})
+        except (OSError, RuntimeError) as error:
+            raise ClientLeft from error
 
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.started_at) * 1000)

@@ -7,9 +7,11 @@ stream waits for it, and upstream waits for us: nothing is gathered in between.
 """
 
 import asyncio
+from contextlib import suppress
 
 from relay.calls import OpenCall
 from relay.errors import RelayError, render_event
+from relay.exchange import ClientLeft
 from relay.headers import client_headers
 from relay.meter import KEEP_ALIVE, ChatStreamMeter
 from relay.runtime import Runtime
@@ -29,18 +31,19 @@ class StreamRelay:
         self._keep_alive_seconds = runtime.settings.keep_alive_seconds
         self._meter = ChatStreamMeter(include_usage=call.request.include_usage)
         self._error: RelayError | None = None
+        self._client: asyncio.Task[None]  # Watches it.
+        self._drained_bytes = 0
         self._given_up = False  # Cancelled upstream, because its client left.
 
     async def run(self) -> None:
-        await self._call.exchange.stream_start(client_headers(self._response.headers))
-        client = asyncio.create_task(self._attend_client())
+        self._client = asyncio.create_task(self._attend_client())
         try:
             with self._call.cuttable():
                 await self._pump()
         except UpstreamError as error:
             self._error = from_failure(error)
         finally:
-            client.cancel()
+            self._client.cancel()
         if self._given_up:
             self._meter.feed(self._response.read_now())
             await self._response.close()
@@ -49,8 +52,12 @@ class StreamRelay:
     # --- The client's side -----------------------------------------------------------------------
 
     async def _attend_client(self) -> None:
-        """Wait for its departure, then let the stream run on for as long as it may."""
-        await self._departure()
+        with suppress(ClientLeft):
+            await self._departure()
+        await self._run_on()
+
+    async def _run_on(self) -> None:
+        """Without its client, a stream goes on for as long as it may."""
         self._call.client_left = True
         with self._drains.one_more() as there_is_room:
             if there_is_room:
@@ -75,30 +82,42 @@ class StreamRelay:
     # --- The upstream's side ---------------------------------------------------------------------
 
     async def _pump(self) -> None:
+        try:
+            await self._forward()
+        except ClientLeft:
+            self._client.cancel()
+            self._client = asyncio.create_task(self._run_on())
+            self._call.client_left = True
+        if self._call.client_left:
+            await self._drain()
+
+    async def _forward(self) -> None:
+        """Until the stream ends, or its client is seen to have left."""
         call, meter, read = self._call, self._meter, self._response.read
         stream = call.exchange.stream
+        await call.exchange.stream_start(client_headers(self._response.headers))
         while chunk := await read():
             forward = meter.feed(chunk)  # Before the send: what was produced is owed.
             if meter.characters > call.covered_characters:
                 call.cover(meter.characters)
             if call.client_left:
-                await self._drain(len(chunk))
+                self._drained_bytes = len(chunk)
                 return
             if forward:
                 await stream(forward)
             if meter.done or meter.error is not None:
                 return
 
-    async def _drain(self, drained_bytes: int) -> None:
-        call, meter, limit = self._call, self._meter, self._drains.limits.bytes
+    async def _drain(self) -> None:
+        call, meter = self._call, self._meter
         while not (meter.done or meter.error is not None):
-            if drained_bytes > limit:
+            if self._drained_bytes > self._drains.limits.bytes:
                 self._given_up = True
                 return
             chunk = await self._response.read()
             if not chunk:
                 return
-            drained_bytes += len(chunk)
+            self._drained_bytes += len(chunk)
             meter.feed(chunk)
             if meter.characters > call.covered_characters:
                 call.cover(meter.characters)
