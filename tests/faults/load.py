@@ -138,20 +138,28 @@ def shapes(seed: int) -> list[Wish]:
     return found
 
 
+def callers(port: int, number: int) -> list[Connection]:
+    """Connections to whichever worker accepts them."""
+    return [Connection(port) for _ in range(number)]
+
+
 class Load:
     """Callers that go on, whatever they meet, until they are told to stop."""
 
-    def __init__(self, port: int, customers: Sequence[Customer], *, callers: int) -> None:
+    def __init__(self, connections: Sequence[Connection], customers: Sequence[Customer]) -> None:
+        """One caller for each connection; the customers take turns."""
         self.replies: list[Reply] = []
-        self._port = port
+        self._connections = connections
         self._customers = customers
-        self._shapes = [(wish, wish.body()) for wish in shapes(seed=callers)]
-        self._callers = callers
+        self._shapes = [(wish, wish.body()) for wish in shapes(seed=len(connections))]
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._call_on(n)) for n in range(self._callers)]
+        self._tasks = [
+            asyncio.create_task(self._call_on(number, connection))
+            for number, connection in enumerate(self._connections)
+        ]
         return self
 
     async def __aexit__(
@@ -178,10 +186,10 @@ class Load:
     def codes(self) -> Counter[str]:
         return Counter(reply.code for reply in self.replies)
 
-    async def _call_on(self, number: int) -> None:
+    async def _call_on(self, number: int, connection: Connection) -> None:
         dice = random.Random(number)
         customer = self._customers[number % len(self._customers)]
-        async with Connection(self._port) as connection:
+        async with connection:
             while not self._stopping:
                 wish, body = dice.choice(self._shapes)
                 reply = await call(connection, customer, wish, body=body)

@@ -26,7 +26,7 @@ django.setup()
 from tests.faults.books import Record, check_books, check_books_afterwards  # noqa: E402  As above.
 from tests.faults.customers import Customer, Customers, customers_create  # noqa: E402  As above.
 from tests.faults.folders import temporary_folder  # noqa: E402  As above.
-from tests.faults.load import COMPLETE, Load  # noqa: E402  As above.
+from tests.faults.load import COMPLETE, Load, callers  # noqa: E402  As above.
 from tests.faults.product import Product, gone, kill, until  # noqa: E402  As above.
 from tests.faults.scenes import incarnations  # noqa: E402  As above.
 
@@ -69,7 +69,7 @@ async def _run(plan: Soak, product: Product, customers: Customers) -> None:
     names = ("standard", "strict", "standard", "strict", "standard", "strict", "standard", "poor")
     payers = [customers[name] for name in names]
     begin = told_at = time.monotonic()
-    async with Load(product.port, payers, callers=plan.callers) as load:
+    async with Load(callers(product.port, plan.callers), payers) as load:
         while (now := time.monotonic()) - begin < plan.seconds:
             if now - told_at >= TELL_SECONDS:
                 told_at = now

@@ -6,7 +6,7 @@ from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer, Customers
 from tests.faults.http_client import Connection
-from tests.faults.load import Load, Wish, call
+from tests.faults.load import Load, Wish, call, callers
 from tests.faults.product import Product, gone, kill, until
 
 CALLERS = 24
@@ -26,7 +26,7 @@ async def test_everything_is_killed_at_once(
     launch: Launch, payers: list[Customer], customers: Customers
 ) -> None:
     product = await launch()
-    async with Load(product.port, payers, callers=CALLERS) as load:
+    async with Load(callers(product.port, CALLERS), payers) as load:
         await load.complete(150)
         await product.kill_everything()
         journals = len(product.journals())
@@ -57,7 +57,7 @@ async def test_everything_is_killed_at_once(
 async def test_the_supervisor_is_killed_alone(launch: Launch, payers: list[Customer]) -> None:
     """Its children hear of it, end their calls, and give the port and the data to the next one."""
     product = await launch()
-    async with Load(product.port, payers, callers=CALLERS) as load:
+    async with Load(callers(product.port, CALLERS), payers) as load:
         await load.complete(100)
         orphans = [worker for worker in product.family() if worker != product.supervisor]
         kill([product.supervisor])

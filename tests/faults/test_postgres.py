@@ -8,7 +8,7 @@ from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer, Customers
 from tests.faults.http_client import Answer, Connection
-from tests.faults.load import Load, Wish, call
+from tests.faults.load import Load, Wish, call, callers
 from tests.faults.product import kill
 from tests.faults.scenes import away, both, served_from_leases, still, warmed_up
 
@@ -59,7 +59,7 @@ async def told(connections: list[Connection], *, ready: bool) -> float:
 
 async def test_postgres_is_killed_under_load(launch: Launch, payers: list[Customer]) -> None:
     product = await launch()
-    async with Load(product.port, payers, callers=CALLERS) as load:
+    async with Load(callers(product.port, CALLERS), payers) as load:
         await load.complete(150)
         before = product.postgres()[0].pid
         killed_at = time.monotonic()

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer
-from tests.faults.load import Load
+from tests.faults.load import Load, callers
 from tests.faults.product import free_port, until
 
 CALLERS = 24
@@ -48,7 +48,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
 async def test_redis_is_killed(launch: Launch, payers: list[Customer], redis: Redis) -> None:
     port, process = redis
     product = await launch(REDIS_URL=f"redis://127.0.0.1:{port}/0")
-    async with Load(product.port, payers, callers=CALLERS) as load:
+    async with Load(callers(product.port, CALLERS), payers) as load:
         await load.complete(100)
         process.kill()
         process.wait()

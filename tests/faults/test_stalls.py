@@ -1,19 +1,21 @@
 """A worker stands still for longer than its leases live, and comes back."""
 
+import asyncio
 import time
+from itertools import chain
 from uuid import UUID
 
 import psutil
 
 from billing.engine.records import Settled
 from tests.billing.engine.support import Bank
-from tests.faults.books import check_books, check_books_afterwards
+from tests.faults.books import check_books, check_books_afterwards, records
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customers
 from tests.faults.journals import journal_records
-from tests.faults.load import Load
+from tests.faults.load import Load, callers
 from tests.faults.product import Product, until
-from tests.faults.scenes import incarnations, of_worker
+from tests.faults.scenes import both, incarnations, of_worker
 
 # A worker expires 4 s after its last renewal, and counts as lost 3.5 s later.
 SHORT = {
@@ -22,7 +24,7 @@ SHORT = {
     "MAX_CALL_SECONDS": "1.5",
 }
 CALLERS = 16
-UNSHIPPED = 8
+UNSHIPPED = 3
 
 
 def state(bank: Bank, worker: UUID) -> object:
@@ -41,39 +43,38 @@ def late_settlements(bank: Bank) -> tuple[int, int]:
     return paid, written_off
 
 
-def settled_calls(product: Product, worker: UUID, organization_id: int) -> set[UUID]:
-    return {
+def unshipped(product: Product, bank: Bank, worker: UUID, organization: str) -> set[UUID]:
+    """The organization's calls that are settled in the worker's journal, and nowhere else."""
+    query = "SELECT id FROM accounts_organization WHERE slug = %s"
+    organization_id = bank.number(query, organization)
+    settled = {
         record.call.request_id
         for record in journal_records(product, worker)
         if isinstance(record, Settled) and record.call.organization_id == organization_id
     }
+    return settled - {record.request_id for record in records(bank)}
 
 
 async def stall_before_shipping(
     product: Product, victim: psutil.Process, organization: str
 ) -> set[UUID]:
-    """Stop the worker when its journal has settled calls that the database has not heard of."""
+    """Stop the worker at an instant when its journal is ahead of the database."""
     (worker,) = incarnations(product, victim)
     with product.bank() as bank:
-        organization_id = bank.number(
-            "SELECT id FROM accounts_organization WHERE slug = %s", organization
+        async with asyncio.timeout(30):
+            while True:
+                victim.suspend()
+                await until(lambda: victim.status() == psutil.STATUS_STOPPED, "a halt")
+                if len(unshipped(product, bank, worker, organization)) >= UNSHIPPED:
+                    break
+                victim.resume()
+                await asyncio.sleep(0.03)
+        # What it may have begun would keep its locks, until the server's patience ends.
+        bank.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'tollgate-engine' AND state = 'idle in transaction'"
         )
-        with bank.connection.transaction():
-            bank.connection.execute(
-                "SELECT 1 FROM billing_worker WHERE id = %s FOR UPDATE", [worker]
-            )
-            before = settled_calls(product, worker, organization_id)
-            await until(
-                lambda: len(settled_calls(product, worker, organization_id) - before) >= UNSHIPPED,
-                "calls that are settled and not shipped",
-            )
-            victim.suspend()
-            # Else they would get the lock, and keep it for as long as their client stands still.
-            bank.connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'tollgate-engine' AND wait_event_type = 'Lock'"
-            )
-        return settled_calls(product, worker, organization_id) - before
+        return unshipped(product, bank, worker, organization)
 
 
 async def test_a_worker_stalls_until_it_counts_as_lost(
@@ -81,12 +82,12 @@ async def test_a_worker_stalls_until_it_counts_as_lost(
 ) -> None:
     product = await launch(**SHORT)
     standard, modest = customers["standard"], customers["modest"]
-    async with Load(product.port, [standard, modest], callers=CALLERS) as load:
+    async with both(product) as groups, Load([*chain(*groups)], [standard, modest]) as load:
         await load.complete(20)
         victim, _ = product.workers()
         late = await stall_before_shipping(product, victim, modest.organization)
         (worker,) = incarnations(product, victim)
-        async with Load(product.port, [modest], callers=CALLERS) as second:
+        async with Load(callers(product.port, CALLERS), [modest]) as second:
             with product.bank() as bank:
                 await until(lambda: state(bank, worker) == "expired", "the worker's expiry")
                 assert bank.findings() == []
@@ -103,11 +104,11 @@ async def test_a_worker_stalls_until_it_counts_as_lost(
             paid, written_off = late_settlements(bank)
         assert len(incarnations(product, victim)) == 2
     replies = [*load.replies, *second.replies]
-    records = {r.request_id: r for r in of_worker(await check_books(product, replies), worker)}
+    found = {r.request_id: r for r in of_worker(await check_books(product, replies), worker)}
     print(f"{load.codes}, {second.codes}; late: {paid} paid, {written_off} written off.")
-    assert paid + written_off >= sum(records[request_id].charge for request_id in late)
+    assert paid + written_off >= sum(found[request_id].charge for request_id in late) > 0
     assert written_off > 0
-    assert {record.outcome for record in records.values()} <= {"completed", "expired"}
+    assert {record.outcome for record in found.values()} <= {"completed", "expired"}
     assert all("declared lost" in alarm for alarm in product.alarms())
     await product.stop()
     check_books_afterwards(product, replies)

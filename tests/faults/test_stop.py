@@ -9,7 +9,7 @@ from tests.faults.conftest import Launch
 from tests.faults.customers import Customers
 from tests.faults.http_client import Connection
 from tests.faults.journals import opened
-from tests.faults.load import Load, Reply, Wish, call
+from tests.faults.load import Load, Reply, Wish, call, callers
 from tests.faults.product import Product, gone, until
 
 NUMBER = 6
@@ -68,7 +68,7 @@ async def test_calls_get_their_time(launch: Launch, customers: Customers) -> Non
 
 async def test_a_stop_under_load(launch: Launch, customers: Customers) -> None:
     product = await launch(DRAIN_SECONDS=str(DRAIN_SECONDS))
-    async with Load(product.port, [customers["strict"]], callers=24) as load:
+    async with Load(callers(product.port, 24), [customers["strict"]]) as load:
         await load.complete(150)
         family = product.family()
         await product.stop()

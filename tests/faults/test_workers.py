@@ -1,20 +1,20 @@
 """A worker dies under load; its sibling replays its journal, and the supervisor replaces it."""
 
+from itertools import chain
+
 from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer
 from tests.faults.load import Load
 from tests.faults.product import kill, until
-from tests.faults.scenes import incarnations, of_worker
-
-CALLERS = 24
+from tests.faults.scenes import both, incarnations, of_worker
 
 
 async def test_a_killed_worker_is_replaced_and_its_journal_is_replayed(
     launch: Launch, payers: list[Customer]
 ) -> None:
     product = await launch()
-    async with Load(product.port, payers, callers=CALLERS) as load:
+    async with both(product) as groups, Load([*chain(*groups)], payers) as load:
         await load.complete(150)
         victim, sibling = product.workers()
         (dead,) = incarnations(product, victim)
