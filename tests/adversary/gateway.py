@@ -8,6 +8,7 @@ import asyncio
 import datetime as dt
 import json
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -101,16 +102,8 @@ async def until(condition: Callable[[], T], what: str) -> T:
         raise AssertionError(f"waited {PATIENCE_SECONDS:g} s in vain for {what}") from None
 
 
-async def by_operator(action: Callable[[], T]) -> T:
-    """What the control plane does: Django's ORM, in a thread, beside the running workers."""
-
-    def act() -> T:
-        try:
-            return action()
-        finally:
-            connection.close()
-
-    return await asyncio.to_thread(act)
+def operator_leave() -> None:
+    connection.close()  # Each thread has its own, found when it is asked for.
 
 
 def now() -> dt.datetime:
@@ -243,6 +236,7 @@ class Gateway:
         self.journals = folder / "journals"
         self.bank = Bank(database_url)
         self.workers: list[Worker] = []
+        self._operator = ThreadPoolExecutor(1, thread_name_prefix="operator")
         self._processes: list[WorkerProcess] = []
         self._scripted: list[Upstream] = []
         self._simulator = Simulator()
@@ -253,7 +247,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self.journals.mkdir()
         await self._simulator_server.start()
-        await by_operator(self._furnish)
+        await self.operate(self._furnish)
         return self
 
     def _furnish(self) -> None:
@@ -272,6 +266,8 @@ class Gateway:
             await upstream.stop()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._simulator_server.stop()
+        await self.operate(operator_leave)
+        self._operator.shutdown()
         self.bank.connection.close()
 
     async def worker(self, *, timing: Timing = TIMING, **changes: Any) -> Worker:
@@ -303,6 +299,10 @@ class Gateway:
 
     # --- What the operator does ------------------------------------------------------------------
 
+    async def operate(self, action: Callable[[], T]) -> T:
+        """What the control plane does: Django's ORM, in a thread, beside the running workers."""
+        return await asyncio.get_running_loop().run_in_executor(self._operator, action)
+
     async def customer(self, balance_nano_usd: int, *, strict: bool = False) -> Customer:
         """A new organization that has paid so much in, and a key of it."""
 
@@ -318,7 +318,7 @@ class Gateway:
             )
             return Customer(id=organization.pk, slug=organization.slug, api_key=issued.key)
 
-        return await by_operator(make)
+        return await self.operate(make)
 
     async def scripted(self, script: Script, *, name: str = "scripted") -> Upstream:
         """A channel for SCRIPTED that plays the script on every connection, byte by byte."""
@@ -332,7 +332,7 @@ class Gateway:
 
     async def change(self, action: Callable[[], T]) -> T:
         """Change prices, discounts or channels, and wait until every worker goes by it."""
-        done = await by_operator(action)
+        done = await self.operate(action)
         rows = self.bank.connection.execute(
             "SELECT topic, version FROM accounts_configurationversion"
         ).fetchall()
@@ -462,7 +462,7 @@ class Visitor:
 
 
 def credit_nano_usd(organization: Organization, amount: int) -> None:
-    """A top-up. Needs to be run by the operator."""
+    """A top-up, as the operator makes it."""
     grant_credit(
         credit=Credit(organization_id=organization.pk, amount_nano_usd=amount),
         actor=ACTOR,

@@ -1,6 +1,7 @@
 """Bugs of repetition: calls that were sent, settled or recorded more than once."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import openai
@@ -17,7 +18,6 @@ from tests.adversary.gateway import (
     USD,
     Gateway,
     body_of,
-    by_operator,
     charge_of,
     now,
 )
@@ -149,41 +149,44 @@ async def test_b35_a_stream_that_breaks_is_not_begun_again(gateway: Gateway) -> 
     assert (sent, gateway.arrived()) == (1, 0)
 
 
-@pytest.mark.parametrize("status", [429, 503, None])
 async def test_b35_only_a_call_that_was_not_taken_goes_elsewhere_and_is_charged_once(
-    gateway: Gateway, status: int | None
+    gateway: Gateway,
 ) -> None:
     """Where upstream declines, or is not there, another channel is asked: one call, one charge."""
+    refusals = iter((429, 503))
+    sent = 0
 
     async def script(peer: Peer) -> None:
+        nonlocal sent
         await peer.request()
-        assert status is not None, "nobody should be there"
-        await peer.send(json_response(status, BROKEN))
+        sent += 1
+        await peer.send(json_response(next(refusals), BROKEN))
 
     upstream = await gateway.scripted(script)
-    if status is None:
-        await upstream.stop()
     customer = await gateway.customer(USD)
     knobs = {"prompt_tokens": 9, "completion_tokens": 2}
-    reply = await gateway.call(customer, body_of(model=SCRIPTED, simulate=knobs))
-    assert reply.status == 200
-    assert (upstream.accepted, gateway.arrived()) == (status is not None, 1)
-    record = await gateway.record()
-    assert (record.channel, record.charge_nano_usd) == ("simulator", charge_of(9, 2))
-    assert gateway.balance(customer) == USD - charge_of(9, 2)
+    for elsewhere in (1, 2, 3):
+        if elsewhere == 3:
+            await upstream.stop()
+        reply = await gateway.call(customer, body_of(model=SCRIPTED, simulate=knobs))
+        assert reply.status == 200
+        assert gateway.arrived() == elsewhere
+    assert sent == 2
+    for record in await gateway.records(3):
+        assert (record.channel, record.charge_nano_usd) == ("simulator", charge_of(9, 2))
+    assert gateway.balance(customer) == USD - 3 * charge_of(9, 2)
 
 
-@pytest.mark.parametrize("stream", [False, True])
 async def test_b36_what_an_sdk_sends_again_is_billed_as_often_as_it_was_made(
-    gateway: Gateway, *, stream: bool
+    gateway: Gateway,
 ) -> None:
     """An SDK that times out asks again: each is a call of its own, seen as a retry, billed once."""
     goes_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await peer.request()
+        _, body = await peer.request()
         await goes_on.wait()
-        if stream:
+        if json.loads(body)["stream"]:
             await peer.send(STREAM_HEAD, said("one two"), FINISH, usage_chunk(9, 2), DONE)
         else:
             await peer.send(answer({"content": "one two"}, usage=usage_of(9, 2)))
@@ -195,16 +198,23 @@ async def test_b36_what_an_sdk_sends_again_is_billed_as_often_as_it_was_made(
     async with openai.AsyncOpenAI(
         base_url=base_url, api_key=customer.api_key, timeout=0.2, max_retries=2
     ) as sdk:
-        with pytest.raises(openai.APITimeoutError):
-            await sdk.chat.completions.create(
-                model=SCRIPTED, messages=[{"role": "user", "content": "Hello"}], stream=stream
-            )
+        given_up = await asyncio.gather(
+            *(
+                sdk.chat.completions.create(
+                    model=SCRIPTED, messages=[{"role": "user", "content": "Hello"}], stream=stream
+                )
+                for stream in (False, True)
+            ),
+            return_exceptions=True,
+        )
+    assert [type(one) for one in given_up] == [openai.APITimeoutError] * 2
     goes_on.set()
-    records = await gateway.records(3)
-    assert upstream.accepted == 3
-    assert [record.retry_count for record in records] == [0, 1, 2]
-    assert len({record.request_id for record in records}) == 3
-    assert [record.charge_nano_usd for record in records] == [charge_of(9, 2)] * 3
+    records = await gateway.records(6)
+    assert (upstream.accepted, gateway.arrived()) == (6, 0)
+    for stream in (False, True):
+        retries = [record.retry_count for record in records if record.stream is stream]
+        assert retries == [0, 1, 2]
+    assert [record.charge_nano_usd for record in records] == [charge_of(9, 2)] * 6
 
 
 async def test_b37_a_call_that_is_logged_twice_is_charged_once(gateway: Gateway) -> None:
@@ -231,7 +241,7 @@ async def test_b37_a_call_that_is_logged_twice_is_charged_once(gateway: Gateway)
         for record in SetAsideRecord.objects.all():
             assert set_aside_resolve(record_id=record.pk, actor=ACTOR, now=now())
 
-    await by_operator(resolve)
+    await gateway.operate(resolve)
 
 
 async def test_b37_the_database_takes_one_record_per_call(gateway: Gateway) -> None:
@@ -246,4 +256,4 @@ async def test_b37_the_database_takes_one_record_per_call(gateway: Gateway) -> N
         record.save(force_insert=True)
 
     with pytest.raises(IntegrityError):
-        await by_operator(insert_again)
+        await gateway.operate(insert_again)
