@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from accounts.audit_trail import Actor, audit_event_record
 from accounts.transactions import durable
+from billing.money import parse_fraction_ppm
 from gateway.checks import SIMULATOR_PROVIDER
 from gateway.env import env_str
 from relay.base_urls import base_url_check
@@ -38,7 +39,12 @@ def upstream_prepare(*, simulator_url: str | None, actor: Actor) -> Upstream:
     if credential:
         base_url = env_str("OPENAI_BASE_URL").strip() or OPENAI_URL
         channel_keep(
-            new=NewChannel(name=ENVIRONMENT_CHANNEL, base_url=base_url, credential=credential),
+            new=NewChannel(
+                name=ENVIRONMENT_CHANNEL,
+                base_url=base_url,
+                credential=credential,
+                cost_ppm=parse_fraction_ppm(env_str("OPENAI_COST", "1"), allow_surcharge=True),
+            ),
             actor=actor,
         )
     others = Channel.objects.filter(enabled=True).exclude(name=SIMULATOR_CHANNEL)
@@ -69,7 +75,7 @@ def _simulator_use(base_url: str, *, actor: Actor) -> None:
         new=NewChannel(name=SIMULATOR_CHANNEL, base_url=base_url, credential=SIMULATOR_CREDENTIAL),
         actor=actor,
     )
-    marks = {"provider": SIMULATOR_PROVIDER, "priority": SIMULATOR_PRIORITY}
+    marks = {"provider": SIMULATOR_PROVIDER, "priority": SIMULATOR_PRIORITY, "cost_ppm": 0}
     Channel.objects.filter(name=SIMULATOR_CHANNEL).exclude(**marks).update(**marks)
     channel_enable(name=SIMULATOR_CHANNEL, actor=actor)
 
@@ -78,7 +84,8 @@ def _simulator_use(base_url: str, *, actor: Actor) -> None:
 def _channel_point(channel: Channel, *, new: NewChannel, actor: Actor) -> None:
     channel.base_url = base_url_check(new.base_url, insecure=channel.insecure)
     channel.credential_encrypted = credential_encrypt(new.credential)
-    channel.save(update_fields=["base_url", "credential_encrypted"])
+    channel.cost_ppm = new.cost_ppm
+    channel.save(update_fields=["base_url", "credential_encrypted", "cost_ppm"])
     audit_event_record(
         actor=actor,
         action="channel.point",
@@ -89,6 +96,8 @@ def _channel_point(channel: Channel, *, new: NewChannel, actor: Actor) -> None:
 
 def _differs(channel: Channel, new: NewChannel) -> bool:
     if channel.base_url != base_url_check(new.base_url, insecure=channel.insecure):
+        return True
+    if channel.provider != SIMULATOR_PROVIDER and channel.cost_ppm != new.cost_ppm:
         return True
     try:
         return credential_decrypt(bytes(channel.credential_encrypted)) != new.credential

@@ -9,6 +9,7 @@ from django.db import IntegrityError
 from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
 from accounts.transactions import durable
+from billing.money import PPM
 from relay.base_urls import base_url_check
 from relay.credentials import credential_encrypt
 from relay.models import Channel, ChannelModel
@@ -40,6 +41,7 @@ class NewChannel:
     credential: str = field(repr=False)
     models: Sequence[str] = ()
     insecure: bool = False
+    cost_ppm: int = PPM  # What the operator pays of the official price.
 
 
 @durable
@@ -54,6 +56,7 @@ def channel_add(*, new: NewChannel, actor: Actor) -> Channel:
             credential_encrypted=credential_encrypt(new.credential),
             serves_all_models=not models,
             insecure=new.insecure,
+            cost_ppm=new.cost_ppm,
         )
     except IntegrityError as error:
         raise UnableToAddChannel(f"There is a channel {new.name!r} already.") from error

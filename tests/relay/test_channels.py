@@ -267,3 +267,12 @@ def test_an_operator_at_a_shell_sees_no_credential(fresh_database_url: str) -> N
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == '{"channel": "openai"}'
+
+
+def test_what_a_channel_costs_is_a_fraction(
+    monkeypatch: pytest.MonkeyPatch, committing_db: str
+) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "sk-upstream")
+    arguments = ("--base-url", "https://cheap.example/v1", "--key-env", "UPSTREAM_KEY")
+    ask("channel_add", "cheap", *arguments, "--cost", "0.25")
+    assert Channel.objects.get(name="cheap").cost_ppm == 250_000

@@ -6,11 +6,14 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from typing_extensions import override
 
+from accounts.errors import Refused
 from accounts.management.base import Answer, ContractCommand
+from billing.money import InvalidMoney, parse_fraction_ppm
 from relay.channels import NewChannel, channel_add
 
 
 class Command(ContractCommand):
+    refusals = (Refused, InvalidMoney)
     help = "Add an upstream. Its credential is read from the environment and stored encrypted."
 
     @override
@@ -37,6 +40,12 @@ class Command(ContractCommand):
             help="The models that it serves (default: all that have a price).",
         )
         parser.add_argument(
+            "--cost",
+            metavar="FRACTION",
+            default="1",
+            help="What it costs you of the official price, for the margin (default: 1).",
+        )
+        parser.add_argument(
             "--insecure", action="store_true", help="Allow plain http to another machine."
         )
 
@@ -52,6 +61,7 @@ class Command(ContractCommand):
             credential=credential,
             models=options["models"],
             insecure=options["insecure"],
+            cost_ppm=parse_fraction_ppm(options["cost"], allow_surcharge=True),
         )
         return {"channel": channel_add(new=new, actor=self.actor).name}
 
