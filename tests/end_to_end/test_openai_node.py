@@ -125,6 +125,7 @@ def test_models(seen: Any) -> None:
         ("notFound", "NotFoundError", 404, "model_not_found"),
         ("badRequest", "BadRequestError", 400, "integer_below_min_value"),
         ("tooLarge", "APIError", 413, "request_too_large"),
+        ("largeAndUnknown", "AuthenticationError", 401, "invalid_api_key"),
         ("noMoney", "RateLimitError", 429, "insufficient_quota"),
         ("upstreamFailed", "InternalServerError", 502, "upstream_error"),
     ],

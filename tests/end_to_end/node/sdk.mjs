@@ -66,6 +66,7 @@ const helper = client.chat.completions.stream({ model, messages, tools });
 const poor = new OpenAI({ ...options, apiKey: poorKey });
 const suspended = new OpenAI({ ...options, apiKey: suspendedKey });
 const stranger = new OpenAI({ ...options, apiKey: `${apiKey}x` });
+const padding = "x".repeat(32 * 2 ** 20);
 const turns = [
   { role: "user", content: "One" },
   { role: "assistant", content: "Yes?" },
@@ -87,7 +88,8 @@ console.log(
     permission: await refusal({}, suspended),
     notFound: await refusal({ model: "no-such-model" }),
     badRequest: await refusal({ n: 0 }),
-    tooLarge: await refusal({ padding: "x".repeat(32 * 2 ** 20) }),
+    tooLarge: await refusal({ padding }),
+    largeAndUnknown: await refusal({ padding }, stranger),
     noMoney: await refusal({}, poor),
     upstreamFailed: await refusal({ simulate: { status: 500 } }),
     brokenStream: await streamError({ simulate: { fault: "truncated", after_chunks: 2 } }),
