@@ -10,11 +10,12 @@ from typing import Self
 from tests.adversary.gateway import CHAT, PATIENCE_SECONDS, Customer
 
 SMALL_BUFFER_BYTES = 4096
+LARGE_READ_BYTES = 2**20
 
 
 class Client:
     def __init__(self, port: int) -> None:
-        self.received = b""
+        self.received = bytearray()
         self._port = port
         self._socket = socket.socket()
         self._socket.setblocking(False)
@@ -42,26 +43,27 @@ class Client:
         )
         await self._loop.sock_sendall(self._socket, head.encode() + body)
 
-    async def see(self, text: bytes) -> bytes:
-        """Read until that text has come; returns all that was received."""
+    async def see(self, text: bytes) -> None:
+        """Read until that text has come."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while text not in self.received:
                 assert await self.read(), f"closed after {self.received[-200:]!r}"
-        return self.received
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = SMALL_BUFFER_BYTES) -> bytes:
         """Some bytes; none at the end, be it orderly or not."""
         try:
-            data = await self._loop.sock_recv(self._socket, SMALL_BUFFER_BYTES)
+            data = await self._loop.sock_recv(self._socket, most)
         except ConnectionError:
             data = b""
         self.received += data
         return data
 
-    async def see_end(self) -> None:
+    async def see_end(self, text: bytes = b"") -> None:
+        """Read until the connection ends, or what was received ends with that text."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self.read():
-                pass
+            while await self.read(LARGE_READ_BYTES):
+                if text and self.received.endswith(text):
+                    return
 
     # --- Ways to leave ---------------------------------------------------------------------------
 
