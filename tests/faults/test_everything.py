@@ -27,7 +27,7 @@ async def test_everything_is_killed_at_once(
 ) -> None:
     product = await launch()
     async with Load(callers(product.port, CALLERS), payers) as load:
-        await load.complete(150)
+        await load.complete(100)
         await product.kill_everything()
         journals = len(product.journals())
         killed_at = time.monotonic()
@@ -35,7 +35,7 @@ async def test_everything_is_killed_at_once(
         # Before it said that it is ready, nothing that the dead held may be held any more.
         assert left_by_the_dead(product) == 0
         assert len(product.journals()) == 2
-        await load.complete(150)
+        await load.complete(100)
         assert load.since(killed_at)
     print(f"After the death of everything it was ready within {seconds:.2f} s.")
     assert journals == 2

@@ -4,6 +4,7 @@ import asyncio
 from asyncio import StreamWriter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -169,6 +170,28 @@ async def test_a_call_that_was_settled_is_charged_though_its_last_byte_was_not_s
         cached_tokens=0,
         completion_tokens=PLAIN.completion_tokens,
     )
+
+
+def answers_at_once(stream: bool) -> Script:
+    async def script(writer: StreamWriter) -> None:
+        pieces = (STREAM_HEAD, content("Hello"), FINISH, USAGE_EVENT, b"data: [DONE]\n\n")
+        writer.writelines(pieces if stream else (completion("Hello"),))
+        await writer.drain()
+
+    return script
+
+
+@pytest.mark.parametrize("stream", [False, True] * 3)
+async def test_a_call_is_recorded_when_its_last_byte_is_seen(
+    product: Product, customers: Customers, stream: bool
+) -> None:
+    wish = replace(PLAIN, stream=stream, include_usage=stream)
+    async with scene(product, answers_at_once(stream)) as (scene_, connection):
+        reply = await call(connection, customers["strict"], wish)
+        kill([scene_.victim])
+        assert reply.is_complete
+        await scene_.kill()
+        await scene_.records(reply)
 
 
 async def test_a_call_that_waits_for_its_money_leaves_nothing(

@@ -60,11 +60,11 @@ async def told(connections: list[Connection], *, ready: bool) -> float:
 async def test_postgres_is_killed_under_load(launch: Launch, payers: list[Customer]) -> None:
     product = await launch()
     async with Load(callers(product.port, CALLERS), payers) as load:
-        await load.complete(150)
+        await load.complete(100)
         before = product.postgres()[0].pid
         killed_at = time.monotonic()
         kill(product.postgres())
-        await load.complete(300)
+        await load.complete(150)
         served = [reply for reply in load.since(killed_at) if reply.is_complete]
         assert product.postgres()[0].pid != before
     print(f"{load.codes}; {len(served)} of them after PostgreSQL was killed.")

@@ -49,10 +49,10 @@ async def test_redis_is_killed(launch: Launch, payers: list[Customer], redis: Re
     port, process = redis
     product = await launch(REDIS_URL=f"redis://127.0.0.1:{port}/0")
     async with Load(callers(product.port, CALLERS), payers) as load:
-        await load.complete(100)
+        await load.complete(60)
         process.kill()
         process.wait()
-        await load.complete(100)
+        await load.complete(60)
     assert set(load.codes) <= {"complete", "429"}
     await check_books(product, load.replies)
     await product.stop()

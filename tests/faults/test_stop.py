@@ -69,7 +69,7 @@ async def test_calls_get_their_time(launch: Launch, customers: Customers) -> Non
 async def test_a_stop_under_load(launch: Launch, customers: Customers) -> None:
     product = await launch(DRAIN_SECONDS=str(DRAIN_SECONDS))
     async with Load(callers(product.port, 24), [customers["strict"]]) as load:
-        await load.complete(150)
+        await load.complete(100)
         family = product.family()
         await product.stop()
     print(load.codes)

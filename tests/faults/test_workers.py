@@ -15,7 +15,7 @@ async def test_a_killed_worker_is_replaced_and_its_journal_is_replayed(
 ) -> None:
     product = await launch()
     async with both(product) as groups, Load([*chain(*groups)], payers) as load:
-        await load.complete(150)
+        await load.complete(100)
         victim, sibling = product.workers()
         (dead,) = incarnations(product, victim)
         kill([victim])
@@ -29,7 +29,7 @@ async def test_a_killed_worker_is_replaced_and_its_journal_is_replayed(
         )
         print(f"A killed worker was replaced within {seconds:.2f} s.")
         await until(lambda: str(dead) not in {path.name for path in product.journals()}, "a replay")
-        await load.complete(150)
+        await load.complete(100)
     records = await check_books(product, load.replies)
     of_dead = of_worker(records, dead)
     lost = [record for record in of_dead if record.outcome == "lost"]
