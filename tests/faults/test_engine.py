@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from billing.engine import EngineUnavailable, InsufficientQuota, MoneyEngine
+from billing.engine.journal import Journal
+from billing.identifiers import uuid7
 from tests.billing.engine.support import (
     Bank,
     request,
@@ -21,6 +23,7 @@ from tests.faults.product import ROOT, until
 
 ENGINE_CONNECTIONS = 2
 GRANT, HOLD, COST, CALLS = 1_000, 100, 70, 3
+JOURNALS = 300
 
 
 @pytest.fixture
@@ -190,4 +193,19 @@ async def test_a_stop_without_database_leaves_the_journal_to_the_next(
         await until(lambda: bank.charged(organization) == 2 * COST, "the replay")
     assert bank.open_leases() == 0
     assert bank.findings() == []
+    assert list(journals.iterdir()) == []
+
+
+def make_and_remove(journals: Path) -> None:
+    for _ in range(JOURNALS):
+        Journal.create(root=journals, worker_id=uuid7(), segment_bytes=65536).destroy()
+
+
+async def test_siblings_leave_journals_alone_that_come_and_go(bank: Bank, journals: Path) -> None:
+    sibling = MoneyEngine(settings_for(bank.url, journals))
+    coming_and_going = asyncio.create_task(asyncio.to_thread(make_and_remove, journals))
+    while not coming_and_going.done():
+        await sibling.replay_dead_siblings()
+        await asyncio.sleep(0)
+    await coming_and_going
     assert list(journals.iterdir()) == []
