@@ -13,6 +13,9 @@ from psycopg.conninfo import make_conninfo
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 CHANNEL = "tollgate"
+# Of the state that the server or the line is in, not of what was asked: read-only, out of space,
+# shutting down, deadlocked, gone. The same may well succeed a moment later.
+NOT_NOW = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 
 
 class OutcomeUnknown(Exception):
@@ -59,7 +62,7 @@ class Database:
             try:
                 connection = await self._connected()
                 return await _within(seconds, connection, _transact(connection, transaction))
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except NOT_NOW as error:
                 await self._discard()
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error
             except asyncio.CancelledError:
@@ -75,7 +78,7 @@ class Database:
             try:
                 connection = await self._connected()
                 return [n.payload async for n in connection.notifies(timeout=within, stop_after=1)]
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except NOT_NOW as error:
                 await self._discard()
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error
 

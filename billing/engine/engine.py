@@ -50,6 +50,7 @@ class MoneyEngine:
         self._reconnected: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
+        self._replaying = asyncio.Lock()
         self._listening_since = 0
         self._problem = "the engine has not started"
 
@@ -143,6 +144,8 @@ class MoneyEngine:
                 while self._workers:
                     await self._wind_up()
                     await asyncio.sleep(STOP_POLL_SECONDS)
+                with contextlib.suppress(OutcomeUnknown):
+                    await self.replay_dead_siblings()  # Nobody may be there to do it later.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -298,15 +301,19 @@ class MoneyEngine:
         await self._every(self.settings.timing.scan, self.replay_dead_siblings)
 
     async def replay_dead_siblings(self) -> None:
-        """Take over the journals of this node whose owners are dead: their locks are free."""
-        own = {str(worker.id) for worker in self._workers}
-        for directory in sorted(self.settings.journals.iterdir()):
-            if directory.name in own or not directory.is_dir():
-                continue
-            if directory.name.startswith("."):
-                _remove_nameless(directory)
-            else:
-                await self._replay(directory)
+        """Take over the journals of this node whose owners are dead: their locks are free.
+
+        Returns when none of them is left, unless another sibling is at it.
+        """
+        async with self._replaying:
+            own = {str(worker.id) for worker in self._workers}
+            for directory in sorted(self.settings.journals.iterdir()):
+                if directory.name in own or not directory.is_dir():
+                    continue
+                if directory.name.startswith("."):
+                    _remove_nameless(directory)
+                else:
+                    await self._replay(directory)
 
     async def _replay(self, directory: Path) -> None:
         try:

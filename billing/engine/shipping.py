@@ -298,7 +298,6 @@ REFUSALS = (
     psycopg.IntegrityError,
     psycopg.DataError,
     psycopg.ProgrammingError,
-    psycopg.InternalError,
     LateSettlementUnexplained,
     AssertionError,
     money_moves.WalletMissing,

@@ -103,6 +103,13 @@ class Bank:
                 )
         return grant_id
 
+    def drop_other_sessions(self) -> None:
+        """As a restart does: settings of the database count for new sessions only."""
+        self.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
     def repay_and_grant(self, organization_id: int, amount: int) -> None:
         """As the operator's top-up does it: what is owed is repaid first."""
         with self.connection.transaction():

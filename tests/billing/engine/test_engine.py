@@ -219,6 +219,27 @@ async def test_a_full_disk_makes_the_worker_unready_and_loses_nothing(
     assert bank.findings() == []
 
 
+async def test_a_read_only_database_delays_and_loses_nothing(
+    engine: MoneyEngine, bank: Bank
+) -> None:
+    """As during a fail-over, or when its disk is full."""
+    organization = bank.organization(1_000_000)
+    await spend(engine, organization, 100, 10)
+    await until(lambda: bank.charged(organization) == 10)
+    (database,) = bank.row("SELECT current_database()")
+    bank.connection.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    bank.drop_other_sessions()
+    assert await spend(engine, organization, 100, 20) == 20  # From the lease that it has.
+    other = bank.organization(1_000)  # This session is an older one.
+    with pytest.raises(EngineUnavailable):
+        await spend(engine, other, 100, 10)
+    bank.connection.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    bank.drop_other_sessions()
+    await until(lambda: bank.charged(organization) == 30)
+    assert bank.number("SELECT count(*) FROM billing_setasiderecord") == 0
+    assert bank.findings() == []
+
+
 async def test_a_cancelled_wait_leaks_nothing(engine: MoneyEngine, bank: Bank) -> None:
     organization = bank.organization(10_000)
     for delay in (0, 0.001, 0.002, 0.004, 0.008):
