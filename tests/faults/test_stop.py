@@ -10,7 +10,7 @@ from tests.faults.customers import Customers
 from tests.faults.http_client import Connection
 from tests.faults.journals import opened
 from tests.faults.load import Load, Reply, Wish, call, callers
-from tests.faults.product import Product, gone, until
+from tests.faults.product import Product, gone, kill, until
 
 NUMBER = 6
 DRAIN_SECONDS = 3
@@ -77,5 +77,16 @@ async def test_a_stop_under_load(launch: Launch, customers: Customers) -> None:
     # A connection that was refused, or closed before its call was read, is "broken": no reply.
     assert set(load.codes) <= {"complete", "503", "broken"}
     assert not [reply for reply in load.replies if reply.code == "broken" and reply.answer.status]
+    check_books_afterwards(product, load.replies)
+    assert product.alarms() == []
+
+
+async def test_a_stop_right_after_a_death(launch: Launch, customers: Customers) -> None:
+    """Nobody is there any more to replay the journal later, so it is done before the end."""
+    product = await launch(DRAIN_SECONDS="0")
+    async with Load(callers(product.port, 24), [customers["strict"]]) as load:
+        await load.complete(100)
+        kill(product.workers()[:1])
+        await product.stop()
     check_books_afterwards(product, load.replies)
     assert product.alarms() == []
