@@ -9,12 +9,15 @@ import argparse
 import asyncio
 import os
 import random
+import signal
 import sys
 import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import django
 import psutil
@@ -128,6 +131,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def end(number: int, _: FrameType | None) -> NoReturn:
+    """Whoever stops us wants our processes stopped, too."""
+    sys.exit(128 + number)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill workers under load, then check the books.")
     parser.add_argument("--seconds", type=float, default=60.0, help="How long.")
@@ -148,6 +156,7 @@ def main() -> int:
         f"{plan.seconds:g} s, {plan.workers} workers, {plan.callers} callers, seed {seed}",
         flush=True,
     )
+    signal.signal(signal.SIGTERM, end)
     try:
         with temporary_folder() as folder:
             asyncio.run(soak(plan, folder))
