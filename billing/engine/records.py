@@ -14,6 +14,9 @@ HEADER = struct.Struct("<II")
 # A hold reserves this much room in the journal: for its opened and its settled record.
 MAX_RECORD_BYTES = 2048
 RESERVED_BYTES = 2 * MAX_RECORD_BYTES
+# What a settled record has on top of its opened one, at most: so a call that could be opened can
+# always be settled.
+OUTCOME_BYTES = 768
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -93,7 +96,8 @@ def frame(record: Record) -> bytes:
     Raises RecordTooLarge.
     """
     payload = _encoder.encode(record)
-    if len(payload) + HEADER.size > MAX_RECORD_BYTES:
+    room = MAX_RECORD_BYTES - OUTCOME_BYTES if isinstance(record, Opened) else MAX_RECORD_BYTES
+    if len(payload) + HEADER.size > room:
         raise RecordTooLarge(f"{len(payload)} bytes")
     return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 

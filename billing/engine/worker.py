@@ -84,9 +84,9 @@ class Worker:
         offset = self.journal.end
         try:
             self.journal.append(frame(record))
-        except JournalFailed:
+        except (JournalFailed, RecordTooLarge) as error:
             self.hold_release(hold)
-            raise
+            raise JournalFailed(str(error)) from error
         hold.call, hold.opened_offset = call, offset
         self.opened[call.request_id] = hold
 

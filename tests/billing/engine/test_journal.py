@@ -25,6 +25,7 @@ from billing.engine.records import (
     frame,
     unframe,
 )
+from billing.pricing import BUCKETS
 from tests.billing.engine.support import DONE, call_of, no_file_beyond
 
 SMALL = 8 * 1024
@@ -186,6 +187,43 @@ def test_a_record_that_is_too_large_is_refused() -> None:
     large: Call = msgspec.structs.replace(call_of(1), model="m" * MAX_RECORD_BYTES)
     with pytest.raises(RecordTooLarge):
         frame(Opened(call=large, lease_id=uuid4(), hold_nano_usd=1))
+
+
+def test_what_could_be_opened_can_be_settled() -> None:
+    """However long its names are, and whatever it used."""
+    most = 2**63 - 1
+    outcome = msgspec.structs.replace(
+        DONE,
+        prompt_tokens=most,
+        cached_tokens=most,
+        completion_tokens=most,
+        reasoning_tokens=most,
+        units=dict.fromkeys(BUCKETS, most),
+        official_cost_nano_usd=most,
+        upstream_cost_nano_usd=most,
+        first_byte_ms=most,
+        duration_ms=most,
+        flags=("trimmed",),
+    )
+    length = 1
+    while True:
+        call: Call = msgspec.structs.replace(call_of(1), model="模" * length)
+        try:
+            frame(Opened(call=call, lease_id=uuid4(), hold_nano_usd=most))
+        except RecordTooLarge:
+            break
+        frame(
+            Settled(
+                call=call,
+                lease_id=uuid4(),
+                hold_nano_usd=most,
+                charge_nano_usd=most,
+                outcome=outcome,
+                settled_at=time.time(),
+            )
+        )
+        length += 1
+    assert length > 200
 
 
 def test_a_frame_that_lies_about_its_length_is_no_record() -> None:
