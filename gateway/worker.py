@@ -217,7 +217,9 @@ def simulator_run(listener: socket.socket) -> None:
 
     # Loads the vocabulary, so that not even the first answer has to wait for it.
     Tokenizer(EXAMPLE_MODEL)
-    uvicorn.Server(server_config(application)).run(sockets=[listener])
+    # A worker that waits for its own slow client is not to be cut here before that one is.
+    config = server_config(application, write_seconds=24 * 3600)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def server_config(

@@ -32,6 +32,9 @@ ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 ERROR_LIMIT_BYTES = 1024 * 1024
 OK = 200
 INTERNAL_ERROR = 500
+# To count a long prompt takes milliseconds: not for each call of who was just found unable to pay.
+RECOUNT_SECONDS = 1.0
+MAX_REMEMBERED = 4096
 # Upstream says with these that it did not take the call, so another channel may.
 NOT_TAKEN = frozenset({429, 503})
 
@@ -40,6 +43,7 @@ class ChatEndpoint:
     def __init__(self, runtime: Runtime) -> None:
         self.open_calls: set[OpenCall] = set()
         self._runtime = runtime
+        self._uncounted_until: dict[int, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -124,12 +128,17 @@ class ChatEndpoint:
         )
         first = reserve()
         yield first
-        if call.request.searches_web:
-            return  # What it finds is in the prompt, too.
+        now, organization_id = asyncio.get_running_loop().time(), call.principal.organization_id
+        if call.request.searches_web or now < self._uncounted_until.get(organization_id, 0):
+            return  # What a search finds is in the prompt, too.
         models = {route.upstream_model(call.request.model) for route in candidates}
         tight = reserve(prompt_bound=tight_prompt_bound(call.request.body, models))
-        if tight.prompt_bound < first.prompt_bound:
-            yield tight
+        if tight.prompt_bound >= first.prompt_bound:
+            return
+        yield tight
+        if len(self._uncounted_until) >= MAX_REMEMBERED:
+            self._uncounted_until.clear()
+        self._uncounted_until[organization_id] = now + RECOUNT_SECONDS
 
     async def _send(
         self, call: OpenCall, candidates: list[ChannelRoute], cap: int | None

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from relay.meter import KEEP_ALIVE, MAX_TEXT_CHARACTERS, ChatStreamMeter, meter_body
+from relay.sse import MAX_EVENT_BYTES
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 DONE = b"data: [DONE]\n\n"
@@ -491,3 +492,23 @@ def test_what_is_no_completion_is_unreadable(body: bytes) -> None:
     assert reading.kind == "unreadable"
     assert reading.usage is None
     assert reading.output_text() == ""
+
+
+def test_a_comment_fits_only_between_events() -> None:
+    meter = ChatStreamMeter(include_usage=False)
+    assert meter.is_between_events
+    # Half of an event that is kept back has not begun for the client.
+    assert meter.feed(b'data: {"choices":') == b""
+    assert meter.is_between_events
+    # One that is too large to be kept has.
+    assert meter.feed(b"[" + b" " * MAX_EVENT_BYTES) != b""
+    assert not meter.is_between_events
+    assert meter.feed(b"]}\n\n") != b""
+    assert meter.is_between_events
+
+
+def test_what_all_choices_write_adds_up() -> None:
+    meter = ChatStreamMeter(include_usage=False)
+    meter.feed(b'data: {"choices":[{"index":0,"delta":{"content":"four"}}]}\n\n')
+    meter.feed(b'data: {"choices":[{"index":1,"delta":{"reasoning_content":"seven.."}}]}\n\n')
+    assert meter.characters == 11

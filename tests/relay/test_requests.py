@@ -365,3 +365,10 @@ def test_everything_at_once() -> None:
         "max_tokens": 3,
         "temperature": 0.5,
     }
+
+
+def test_a_prediction_is_measured() -> None:
+    assert parse_chat(body()).predicted_bytes == 0
+    prediction = {"type": "content", "content": "Hello"}
+    parsed = parse_chat(body(prediction=prediction))
+    assert parsed.predicted_bytes == len(json.dumps(prediction))

@@ -1,10 +1,13 @@
 """A call whose bytes would cost too much, but whose words do not."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from relay import chat
+from relay.tokenizer import tight_prompt_bound
 from tests.adversary.gateway import MODEL, USD, Gateway, until
 
 # Half of its official price, in nano-USD a token; a model of a known vocabulary.
@@ -41,6 +44,33 @@ async def test_what_the_words_cost_too_is_refused(gateway: Gateway) -> None:
     assert (answer.status, gateway.arrived()) == (429, 0)
     assert b"insufficient_quota" in answer.body
     await until(lambda: gateway.workers[0].held_nano_usd == 0, "the end of the hold")
+
+
+async def test_who_was_just_refused_has_no_more_prompts_counted(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes milliseconds, and somebody without money could ask for it at any rate."""
+    counted: list[int] = []
+
+    def count(body: bytes, models: Iterable[str]) -> int:
+        counted.append(len(body))
+        return tight_prompt_bound(body, models)
+
+    monkeypatch.setattr(chat, "tight_prompt_bound", count)
+    monkeypatch.setattr(chat, "RECOUNT_SECONDS", 3600.0)
+    poor, other = [
+        await gateway.customer(4_000 * INPUT_NANO_USD + 256 * OUTPUT_NANO_USD, strict=True)
+        for _ in range(2)
+    ]
+    for _ in range(5):
+        assert (await gateway.call(poor, body_of())).status == 429
+    assert counted == [len(body_of())]
+    assert (await gateway.call(other, body_of())).status == 429
+    assert len(counted) == 2
+    # What the bytes do not forbid is served all the same.
+    short = json.dumps({"model": KNOWN, "messages": [{"role": "user", "content": "Hello"}]})
+    assert (await gateway.call(poor, short.encode())).status == 200
+    await gateway.record()
 
 
 async def test_a_model_whose_words_nobody_can_count_is_bounded_by_its_bytes(
