@@ -21,6 +21,7 @@ from typing import NoReturn
 
 import django
 import psutil
+import psycopg
 
 # The audit that the tests read belongs to an application of Django's.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
@@ -37,8 +38,10 @@ MOST_SECONDS = 24 * 3600
 TELL_SECONDS = 60.0
 # What the poor get after each death, so that many calls meet a wallet that is nearly empty.
 ALMS_NANO_USD = 2_000_000
-# How often all die at once, and how often one more dies at once.
+# How often all workers die, and how often one more does while the first is being replaced.
 ALL, ONE_MORE = 0.1, 0.2
+# How often PostgreSQL dies as well.
+DATABASE = 0.05
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Soak:
     every: float
     dice: random.Random
     kills: int = 0
+    databases: int = 0
     replaced_seconds: list[float] = field(default_factory=list)
 
 
@@ -98,11 +102,24 @@ async def _kill_some(plan: Soak, product: Product) -> None:
     if how > 1 - ONE_MORE:
         await asyncio.sleep(plan.dice.uniform(0, 0.3))
         await _kill(plan, product.workers()[:1])
+    if plan.dice.random() < DATABASE:
+        await asyncio.sleep(plan.dice.uniform(0, 0.3))
+        kill(product.postgres())
+        plan.databases += 1
+        await until(lambda: _answers(product), "PostgreSQL")
     seconds = await until(
         lambda: len([w for w in product.workers() if incarnations(product, w)]) == plan.workers,
         "new workers",
     )
     plan.replaced_seconds.append(seconds)
+
+
+def _answers(product: Product) -> bool:
+    try:
+        with product.bank():
+            return True
+    except psycopg.OperationalError:
+        return False
 
 
 async def _kill(plan: Soak, workers: list[psutil.Process]) -> None:
@@ -123,7 +140,8 @@ def _report(plan: Soak, load: Load, records: list[Record], *, seconds: float) ->
     say(f"{len(load.replies)} calls in {seconds:.0f} s, as their callers saw them:")
     say(f"  {dict(load.codes)}, {rate:.0f} complete ones a second")
     say(f"{len(records)} records: {outcomes}")
-    say(f"{plan.kills} workers killed, replaced within {max(plan.replaced_seconds):.2f} s at most")
+    say(f"{plan.kills} workers killed, and {plan.databases} times PostgreSQL;")
+    say(f"  all workers served again within {max(plan.replaced_seconds):.2f} s at most")
     say("Every complete answer has one record with its exact charge; the audit is clean.")
 
 
