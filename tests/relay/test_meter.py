@@ -496,15 +496,13 @@ def test_what_is_no_completion_is_unreadable(body: bytes) -> None:
 
 def test_a_comment_fits_only_between_events() -> None:
     meter = ChatStreamMeter(include_usage=False)
-    assert meter.is_between_events
-    # Half of an event that is kept back has not begun for the client.
-    assert meter.feed(b'data: {"choices":') == b""
-    assert meter.is_between_events
-    # One that is too large to be kept has.
-    assert meter.feed(b"[" + b" " * MAX_EVENT_BYTES) != b""
-    assert not meter.is_between_events
-    assert meter.feed(b"]}\n\n") != b""
-    assert meter.is_between_events
+    large = b"[" + b" " * MAX_EVENT_BYTES
+    # Half of an event that is kept back has not begun for the client; one too large to keep has.
+    seen = [meter.is_between_events]
+    for piece in (b'data: {"choices":', large, b"]}\n\n"):
+        meter.feed(piece)
+        seen.append(meter.is_between_events)
+    assert seen == [True, True, False, True]
 
 
 def test_what_all_choices_write_adds_up() -> None:
