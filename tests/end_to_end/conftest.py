@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from tests.end_to_end.live import LiveGateway, running_gateway
-from tests.end_to_end.support import MODEL, Customer, Upstream, customer_of
+from tests.end_to_end.support import MODEL, Customer, Upstream, customer_of, organization_create
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +13,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     with running_gateway(tmp_path_factory.mktemp("gateway")) as gateway:
         gateway.manage("price_set", MODEL, "--input", "10", "--output", "30")
         yield gateway
+        # Whatever the tests did to it.
+        assert gateway.manage("audit") == {"ok": True, "findings": []}
 
 
 @pytest.fixture(scope="session")
@@ -35,22 +37,18 @@ def witness(gateway: LiveGateway, http: httpx2.Client) -> Customer:
 
 @pytest.fixture(scope="session")
 def customer(gateway: LiveGateway, http: httpx2.Client) -> Customer:
-    """One who has paid: nothing is capped for them."""
-    slug = gateway.manage("organization_create", "Acme", "--quota", "0")["organization"]
-    gateway.manage("credit_grant", slug, "1000")
-    return customer_of(gateway, http, slug)
+    """One with plenty of money, for whom nothing is capped."""
+    return organization_create(gateway, http, "Acme", "--quota", "1000", "--holds", "standard")
 
 
 @pytest.fixture(scope="session")
 def pauper(gateway: LiveGateway, http: httpx2.Client) -> Customer:
     """One without any money."""
-    slug = gateway.manage("organization_create", "Pauper", "--quota", "0")["organization"]
-    return customer_of(gateway, http, slug)
+    return organization_create(gateway, http, "Pauper", "--quota", "0")
 
 
 @pytest.fixture(scope="session")
 def suspended(gateway: LiveGateway, http: httpx2.Client) -> Customer:
-    slug = gateway.manage("organization_create", "Suspended")["organization"]
-    customer = customer_of(gateway, http, slug)
-    gateway.manage("organization_suspend", slug)
+    customer = organization_create(gateway, http, "Suspended")
+    gateway.manage("organization_suspend", customer.organization)
     return customer

@@ -95,6 +95,12 @@ def everything_is_recorded(witness: Customer) -> None:
         witness.record(mark)
 
 
+def organization_create(gateway: LiveGateway, http: httpx2.Client, *arguments: str) -> Customer:
+    """A new organization's first customer."""
+    created = gateway.manage("organization_create", *arguments)
+    return customer_of(gateway, http, created["organization"])
+
+
 def customer_of(gateway: LiveGateway, http: httpx2.Client, organization: str) -> Customer:
     """A new key of an organization that exists."""
     issued = gateway.manage("api_key_issue", organization)

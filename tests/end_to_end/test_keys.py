@@ -16,6 +16,7 @@ from tests.end_to_end.support import (
     chat_body,
     customer_of,
     error_of,
+    organization_create,
     texts_of,
 )
 
@@ -25,9 +26,7 @@ PATIENCE_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def member(gateway: LiveGateway, http: httpx2.Client) -> Customer:
-    slug = gateway.manage("organization_create", "Members", "--quota", "0")["organization"]
-    gateway.manage("credit_grant", slug, "1")
-    return customer_of(gateway, http, slug)
+    return organization_create(gateway, http, "Members")
 
 
 @pytest.fixture

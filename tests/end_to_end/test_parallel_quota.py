@@ -12,9 +12,9 @@ from tests.end_to_end.support import (
     Upstream,
     charge_of,
     chat_body,
-    customer_of,
     error_of,
     new_tag,
+    organization_create,
 )
 
 CALLS = 200
@@ -43,9 +43,8 @@ async def test_parallel_calls_never_spend_more_than_there_is(
 ) -> None:
     quota = AFFORDABLE * CHARGE + SLACK
     name = ("Crowd", "--quota", f"{quota / 10**9:.9f}")
-    created = gateway.manage("organization_create", *name)
-    assert created["balance_nano_usd"] == quota
-    crowd = customer_of(gateway, http, created["organization"])
+    crowd = organization_create(gateway, http, *name)
+    assert crowd.balance() == quota
     tag = new_tag()
     knobs = {"tag": tag, "completion_tokens": OUTPUT_TOKENS, "delay_ms": 20}
     request = http.build_request("POST", CHAT, json=chat_body(n=1, max_tokens=256, simulate=knobs))

@@ -3,13 +3,11 @@
 import httpx2
 import pytest
 
-from tests.end_to_end.live import LiveGateway
 from tests.end_to_end.support import (
     MODEL,
     Customer,
     Upstream,
     chat_body,
-    customer_of,
     error_of,
     new_tag,
 )
@@ -54,13 +52,6 @@ NOT_OFFERED = (
 )
 
 
-@pytest.fixture(scope="module")
-def stranger(gateway: LiveGateway, http: httpx2.Client) -> Customer:
-    """Another organization, with another project."""
-    slug = gateway.manage("organization_create", "Stranger")["organization"]
-    return customer_of(gateway, http, slug)
-
-
 def prefix_of(customer: Customer, prefix: str) -> str:
     return prefix.format(organization=customer.organization, project=customer.project)
 
@@ -103,13 +94,12 @@ def test_paths_that_people_mistype_are_folded(customer: Customer, path: str) -> 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/models", "/usage", "/nothing"])
 def test_a_key_is_of_use_only_under_its_own_project(
-    customer: Customer, stranger: Customer, upstream: Upstream, path: str
+    customer: Customer, pauper: Customer, upstream: Upstream, path: str
 ) -> None:
     tag = new_tag()
     method, body = ("GET", None) if path != "/chat/completions" else ("POST", chat_body())
     wrong = [
-        (stranger.organization, stranger.project),
-        (stranger.organization, customer.project),
+        (pauper.organization, pauper.project),
         (customer.organization, "no-such-project"),
         ("no-such-organization", "default"),
     ]

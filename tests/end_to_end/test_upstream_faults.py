@@ -14,9 +14,9 @@ from tests.end_to_end.support import (
     Upstream,
     charge_of,
     chat_body,
-    customer_of,
     error_of,
     new_tag,
+    organization_create,
 )
 
 SAID = "one two three four five six"
@@ -25,9 +25,7 @@ SAID = "one two three four five six"
 @pytest.fixture(scope="module")
 def buyer(gateway: LiveGateway, http: httpx2.Client) -> Customer:
     """One whose every charge this module knows."""
-    slug = gateway.manage("organization_create", "Buyer", "--quota", "0")["organization"]
-    gateway.manage("credit_grant", slug, "10")
-    return customer_of(gateway, http, slug)
+    return organization_create(gateway, http, "Buyer", "--quota", "10", "--holds", "standard")
 
 
 @pytest.fixture

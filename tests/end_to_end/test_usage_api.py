@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.end_to_end.live import LiveGateway, wait_for
-from tests.end_to_end.support import MODEL, Customer, chat_body, customer_of, error_of
+from tests.end_to_end.support import MODEL, Customer, chat_body, error_of, organization_create
 
 OTHER_MODEL = "gpt-4o-mini"
 QUOTA = 3_000_000_000
@@ -54,8 +54,7 @@ RECORD = {
 def reader(gateway: LiveGateway, http: httpx2.Client) -> Customer:
     """Seven calls of one day: five of one model, two of another; one fails, one is streamed."""
     wait_for(lambda: today() == (now() + dt.timedelta(minutes=1)).date(), "midnight", seconds=70)
-    slug = gateway.manage("organization_create", "Reader", "--quota", "3")["organization"]
-    reader = customer_of(gateway, http, slug)
+    reader = organization_create(gateway, http, "Reader", "--quota", "3")
     replies = [reader.chat(f"Call {number}") for number in range(3)]
     replies.append(reader.chat(stream=True))
     replies.append(reader.chat(simulate={"status": 500}))
@@ -175,10 +174,7 @@ def test_pages_of_records_are_the_whole(reader: Customer, limit: int) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_record_is_there_soon_after_its_reply(
-    gateway: LiveGateway, reader: Customer, *, stream: bool
-) -> None:
-    witness = customer_of(gateway, reader.http, gateway.quickstart["organization"])
+def test_a_record_is_there_soon_after_its_reply(witness: Customer, *, stream: bool) -> None:
     reply = witness.chat(stream=stream)
     replied_at = time.monotonic()
     record = witness.record(reply)
