@@ -128,17 +128,20 @@ class ChatEndpoint:
         )
         first = reserve()
         yield first
-        now, organization_id = asyncio.get_running_loop().time(), call.principal.organization_id
-        if call.request.searches_web or now < self._uncounted_until.get(organization_id, 0):
-            return  # What a search finds is in the prompt, too.
-        models = {route.upstream_model(call.request.model) for route in candidates}
-        tight = reserve(prompt_bound=tight_prompt_bound(call.request.body, models))
-        if tight.prompt_bound >= first.prompt_bound:
+        request, organization_id = call.request, call.principal.organization_id
+        now = asyncio.get_running_loop().time()
+        # A picture may fill the context, and what a search finds is in the prompt, too.
+        is_text = not (request.opaque_parts or request.wants_audio or request.searches_web)
+        if not is_text or now < self._uncounted_until.get(organization_id, 0):
             return
-        yield tight
-        if len(self._uncounted_until) >= MAX_REMEMBERED:
-            self._uncounted_until.clear()
-        self._uncounted_until[organization_id] = now + RECOUNT_SECONDS
+        models = {route.upstream_model(request.model) for route in candidates}
+        bound = tight_prompt_bound(request.body, models)
+        if bound < first.prompt_bound:
+            yield reserve(prompt_bound=bound)
+        if bound < len(request.body):
+            if len(self._uncounted_until) >= MAX_REMEMBERED:
+                self._uncounted_until.clear()
+            self._uncounted_until[organization_id] = now + RECOUNT_SECONDS
 
     async def _send(
         self, call: OpenCall, candidates: list[ChannelRoute], cap: int | None
