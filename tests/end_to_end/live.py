@@ -133,20 +133,34 @@ class LiveGateway:
 
     @contextmanager
     def worker_clients(self) -> Iterator[list[httpx2.Client]]:
-        """A connection to each of the workers, kept for as long as it is in use.
-
-        Which worker accepts a connection is the kernel's choice, so the others are halted while
-        one is opened.
-        """
+        """A connection to each of the workers, kept for as long as it is in use."""
         clients: list[httpx2.Client] = []
         try:
             for worker in self.workers:
-                with _halted([other for other in self.workers if other is not worker]):
+                with self.alone(worker):
                     clients.append(_connected(self.origin))
             yield clients
         finally:
             for client in clients:
                 client.close()
+
+    @contextmanager
+    def alone(self, worker: psutil.Process) -> Iterator[None]:
+        """Who connects meanwhile gets this worker.
+
+        Otherwise that is the kernel's choice, so the other workers are halted.
+        """
+        others = [other for other in self.workers if other is not worker]
+        try:
+            for process in others:
+                process.suspend()
+            wait_for(
+                lambda: all(p.status() == psutil.STATUS_STOPPED for p in others), "halted workers"
+            )
+            yield
+        finally:
+            for process in others:
+                process.resume()
 
     def log_tail(self) -> str:
         return self.log_file.read_text("utf-8", "replace")[-4000:]
@@ -191,20 +205,6 @@ def running_gateway(folder: Path, **environment: str) -> Iterator[LiveGateway]:
         yield gateway
     finally:
         gateway.stop()
-
-
-@contextmanager
-def _halted(processes: list[psutil.Process]) -> Iterator[None]:
-    try:
-        for process in processes:
-            process.suspend()
-        wait_for(
-            lambda: all(p.status() == psutil.STATUS_STOPPED for p in processes), "halted workers"
-        )
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def _connected(origin: str) -> httpx2.Client:

@@ -212,6 +212,15 @@ def test_a_body_may_be_as_large_as_the_limit(customer: Customer, upstream: Upstr
     assert upstream.received(tag)["body_sha256"] == hashlib.sha256(whole).hexdigest()
 
 
+def test_a_body_may_come_in_chunks(customer: Customer, upstream: Upstream) -> None:
+    tag = new_tag()
+    body = encoded(chat_body("你好" * 1000, simulate={"tag": tag}))
+    pieces = (body[at : at + 97] for at in range(0, len(body), 97))
+    reply = customer.http.post(CHAT, content=pieces, headers=customer.authorization)
+    assert reply.status_code == 200, reply.text
+    assert upstream.received(tag)["body_sha256"] == hashlib.sha256(body).hexdigest()
+
+
 def test_a_body_needs_no_content_type(customer: Customer, http: httpx2.Client) -> None:
     request = http.build_request(
         "POST", CHAT, content=encoded(chat_body()), headers=customer.authorization

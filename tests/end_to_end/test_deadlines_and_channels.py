@@ -9,10 +9,12 @@ import pytest
 
 from tests.end_to_end.live import LiveGateway, free_port, running_gateway
 from tests.end_to_end.support import (
+    CHAT,
     MODEL,
     Customer,
     Upstream,
     charge_of,
+    chat_body,
     customer_of,
     error_of,
     events_of,
@@ -95,6 +97,20 @@ def test_a_stream_that_falls_silent(user: Customer, said: int) -> None:
         assert outcome_of(record) == ("interrupted", "estimated", charge)
     else:
         assert outcome_of(record) == ("upstream_error", "none", 0)
+
+
+def test_a_client_that_leaves_a_silent_stream_pays_what_it_got(user: Customer) -> None:
+    knobs = {"text": WORDS, "fault": "silent_stream", "after_chunks": 3}
+    body = chat_body(stream=True, simulate=knobs)
+    with user.http.stream("POST", CHAT, json=body, headers=user.authorization) as reply:
+        content = b""
+        for piece in reply.iter_raw():
+            content += piece
+            if b"three" in content:
+                break
+    record = user.record(reply)
+    charge = charge_of(record["prompt_tokens"], 3)
+    assert outcome_of(record) == ("client_left", "estimated", charge)
 
 
 @pytest.mark.parametrize("stream", [False, True])
