@@ -117,10 +117,12 @@ async def test_b30_clients_do_not_name_their_price(gateway: Gateway) -> None:
     assert [record.charge_nano_usd for record in records] == [charge_of(9, 2)] * 2
 
 
-# Rates whose charges are hardly ever whole, and discounts that make them worse.
-ODD = {"input_usd": "0.123457", "output_usd": "7.000013", "cached_usd": "0.012347"}
-ODD_PPM, TINY_PPM = 333_333, 900_000
+# Decimals that binary fractions miss, so that sums of floats come out beside whole numbers.
+PLAIN = {"input_usd": "0.2", "output_usd": "0.8", "cached_usd": "0.02"}
+PLAIN_PPM = 550_000
+# Rates whose charges are hardly ever whole.
 TINY = {"input_usd": "0.000001", "output_usd": "0.000003", "cached_usd": "0.000001"}
+TINY_PPM = 900_000
 
 
 async def price_oddly(gateway: Gateway, rates: dict[str, str], discount_ppm: int) -> None:
@@ -175,10 +177,15 @@ def random_usages(seed: int, count: int) -> list[tuple[int, int, int]]:
 
 async def test_b32_the_sum_of_all_charges_is_what_left_the_wallet(gateway: Gateway) -> None:
     """Others add up floating-point dollars, and the books differ by what was lost in each."""
-    await price_oddly(gateway, ODD, ODD_PPM)
-    for record in await call_with_usages(gateway, random_usages(32, 100)):
-        charge = exact_nano_usd(record, ODD) * ODD_PPM / 1_000_000
+    await price_oddly(gateway, PLAIN, PLAIN_PPM)
+    told_apart = 0
+    for record in await call_with_usages(gateway, random_usages(32, 80)):
+        charge = exact_nano_usd(record, PLAIN) * PLAIN_PPM / 1_000_000
         assert record.charge_nano_usd == ceil(charge)
+        fresh = record.prompt_tokens - record.cached_tokens
+        dollars = (fresh * 0.2 + record.cached_tokens * 0.02 + record.completion_tokens * 0.8) / 1e6
+        told_apart += ceil(dollars * 0.55 * 1e9) != ceil(charge)
+    assert told_apart > 10, "these usages hardly tell floats from whole numbers"
 
 
 async def test_b32_many_small_charges_add_up_exactly(
