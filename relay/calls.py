@@ -211,6 +211,8 @@ class OpenCall:
 
     def unfinished(self) -> RelayError:
         """What the client is told where the call was sent and did not come to its end."""
+        if self.cut_reason == "draining":
+            return errors.server_stopped()
         took_too_long = self.cut_reason == "deadline"
         return errors.upstream_timeout() if took_too_long else errors.upstream_failed()
 

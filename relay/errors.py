@@ -261,6 +261,17 @@ def server_draining(*, retry_after_seconds: float = 1) -> RelayError:
     )
 
 
+def server_stopped() -> RelayError:
+    """The call was sent and may be billed upstream, but this server could not wait for its end."""
+    return RelayError(
+        503,
+        "This server stopped before the answer was complete.",
+        type="service_unavailable_error",
+        code="server_draining",
+        headers=DO_NOT_RETRY,
+    )
+
+
 def store_unavailable(*, retry_after_seconds: float = 2) -> RelayError:
     """The database is away, so a key or a balance can be neither confirmed nor refused."""
     return RelayError(

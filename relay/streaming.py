@@ -21,6 +21,7 @@ from relay.upstream_errors import from_failure
 
 DONE = b"data: [DONE]\n\n"
 OK = 200
+END_SECONDS = 0.5
 
 
 class StreamRelay:
@@ -48,6 +49,8 @@ class StreamRelay:
             self._meter.feed(self._response.read_now())
             await self._response.close()
         await self._finish()
+        if self._meter.done:
+            await self._let_upstream_end()
 
     # --- The client's side -----------------------------------------------------------------------
 
@@ -121,6 +124,13 @@ class StreamRelay:
             meter.feed(chunk)
             if meter.characters > call.covered_characters:
                 call.cover(meter.characters)
+
+    async def _let_upstream_end(self) -> None:
+        """Behind `[DONE]` only the end of the body comes; with it the connection serves again."""
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                while await self._response.read():
+                    pass
 
     # --- The end ---------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ logger = logging.getLogger("tollgate.engine")
 Subscriber = Callable[[str, int, int], None]
 
 
+class JournalUnreadable(Exception):
+    """What this process wrote to its journal cannot be read back: the disk lies."""
+
+
 class MoneyEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self.counters = ShipCounters()
@@ -260,9 +264,14 @@ class MoneyEngine:
     async def _ship_once(self) -> None:
         for worker in self._workers:
             while worker.shipped < worker.journal.end:
-                worker.shipped = await self._shipper.ship_from(
-                    directory=worker.journal.directory, worker_id=worker.id, start=worker.shipped
+                start = worker.shipped
+                reached = await self._shipper.ship_from(
+                    directory=worker.journal.directory, worker_id=worker.id, start=start
                 )
+                if reached == start:
+                    raise JournalUnreadable(f"{worker.journal.directory} at {start}")
+                # A stop and the loop may both ship for a moment; the database serializes them.
+                worker.shipped = max(worker.shipped, reached)
                 if worker.promises is not None:  # The database is safer than any disk of ours.
                     worker.promises.kept_to(worker.shipped)
 
