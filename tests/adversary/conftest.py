@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.adversary.gateway import Gateway
+from relay.simulator.tokens import Tokenizer
+from tests.adversary.gateway import MODEL, Gateway
 from tests.committing import committing_db
 
 __all__ = ["committing_db"]
@@ -16,6 +17,12 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The event loop that workers have."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def vocabulary() -> None:
+    """Loaded before the first answer, which would have to wait for it."""
+    Tokenizer(MODEL)
 
 
 @pytest.fixture

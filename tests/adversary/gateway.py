@@ -303,6 +303,16 @@ class Gateway:
         """What the control plane does: Django's ORM, in a thread, beside the running workers."""
         return await asyncio.get_running_loop().run_in_executor(self._operator, action)
 
+    async def execute(self, statement: str) -> None:
+        """Do something to the database that no service does."""
+
+        def run() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+
+        # Not in this event loop: a worker of it may hold a lock on what is wanted.
+        await self.operate(run)
+
     async def customer(self, balance_nano_usd: int, *, strict: bool = False) -> Customer:
         """A new organization that has paid so much in, and a key of it."""
 

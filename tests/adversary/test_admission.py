@@ -74,6 +74,22 @@ async def test_b1_parallel_calls_do_not_spend_the_same_money(gateway: Gateway) -
     assert gateway.balance(customer) == 0
 
 
+async def test_b1_an_overdraft_is_no_more_than_what_open_calls_exceed(gateway: Gateway) -> None:
+    """Where a hold is a usual cost and no bound, parallel calls still must not multiply the gap."""
+    await gateway.worker()
+    knobs = {"prompt_tokens": 9, "completion_tokens": 1_000}
+    body = body_of(max_tokens=100, simulate=knobs)
+    hold, cost = charge_of(len(body), 100), charge_of(9, 1_000)
+    customer = await gateway.customer(5 * hold)
+    count = served(await call_together(gateway, customer, body, 30))
+    assert 0 < count <= 5
+    assert is_broke(await gateway.call(customer, body))
+    records = await gateway.records(count)
+    assert {(one.hold_nano_usd, one.charge_nano_usd) for one in records} == {(hold, cost)}
+    assert {tuple(one.flags) for one in records} == {("bound_exceeded",)}
+    assert gateway.balance(customer) == 5 * hold - count * cost >= -count * (cost - hold)
+
+
 async def test_b2_the_rich_are_held_like_everybody(gateway: Gateway) -> None:
     """Others hold nothing for who has a hundred times the price of a call."""
     await gateway.worker()
@@ -167,12 +183,11 @@ async def test_b7_nothing_is_sent_before_its_money_is_set_aside(gateway: Gateway
 async def test_b9_a_store_that_fails_lets_nobody_in(empty_gateway: Gateway) -> None:
     """Others let a call pass, strict or not, when the write of its reservation fails."""
     gateway = empty_gateway
-    await gateway.worker(timing=replace(TIMING, timeout=0.5))
+    await gateway.worker(timing=replace(TIMING, timeout=1.0))
     customer = await gateway.customer(USD, strict=True)
-    execute = gateway.bank.connection.execute
-    execute("ALTER TABLE billing_lease RENAME TO billing_lease_hidden")
+    await gateway.execute("ALTER TABLE billing_lease RENAME TO billing_lease_hidden")
     refused = await gateway.call(customer, body_of())
-    execute("ALTER TABLE billing_lease_hidden RENAME TO billing_lease")
+    await gateway.execute("ALTER TABLE billing_lease_hidden RENAME TO billing_lease")
     assert refused.status == 503
     assert gateway.arrived() == 0
     assert (await gateway.call(customer, body_of())).status == 200

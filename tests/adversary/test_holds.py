@@ -49,7 +49,7 @@ LONG_TEXT = "word " * 100
 async def test_b4_no_failure_keeps_its_hold(empty_gateway: Gateway) -> None:
     """Others forget the reservation on some way out, until limits are reached by nobody's calls."""
     gateway = empty_gateway
-    await gateway.worker(deadlines=Deadlines(first_byte_seconds=0.3, idle_seconds=0.3))
+    await gateway.worker(deadlines=Deadlines(first_byte_seconds=0.5, idle_seconds=0.5))
     last = body_of(LONG_TEXT, max_tokens=MAX_TOKENS)
     # For one call at a time, and none if a single hold is not returned.
     balance = charge_of(len(last), MAX_TOKENS)

@@ -196,7 +196,10 @@ async def test_b36_what_an_sdk_sends_again_is_billed_as_often_as_it_was_made(
     customer = await gateway.customer(USD)
     base_url = f"http://127.0.0.1:{gateway.workers[0].port}/v1"
     async with openai.AsyncOpenAI(
-        base_url=base_url, api_key=customer.api_key, timeout=0.2, max_retries=2
+        base_url=base_url,
+        api_key=customer.api_key,
+        timeout=openai.Timeout(20, read=0.2),
+        max_retries=2,
     ) as sdk:
         given_up = await asyncio.gather(
             *(
