@@ -27,7 +27,7 @@ QUICK = Timing(
     ttl=2.0,
     step=0.1,
     max_call=2.0,
-    grace=2.5,
+    grace=0.9,
     ship=0.02,
     sync=0.02,
     scan=0.1,
@@ -35,7 +35,7 @@ QUICK = Timing(
     idle=5.0,
     recall_wait=0.5,
     refusal_memory=0.2,
-    timeout=2.0,
+    timeout=0.5,
 )
 
 
