@@ -182,6 +182,8 @@ CLIENT_LEFT_DRAINS = env_int("CLIENT_LEFT_DRAINS", 256, least=0, most=65536)
 FREE_QUOTA_USD = env_str("FREE_QUOTA_USD", "1")
 FREE_QUOTA_DAYS = env_int("FREE_QUOTA_DAYS", 90, least=0, most=36500)  # 0: never expires
 FREE_TIER_MODELS = env_list("FREE_TIER_MODELS")  # Empty: every priced model.
+# Calls at once of an organization on its free quota, per worker process; 0: no limit.
+FREE_TIER_CONCURRENCY = env_int("FREE_TIER_CONCURRENCY", 0, least=0, most=100_000)
 DEFAULT_DISCOUNT = env_str("DEFAULT_DISCOUNT", "0.5")
 # On standard holds: for how much output a call reserves at first, and in steps as it streams on.
 STANDARD_HOLD_OUTPUT_TOKENS = env_int("STANDARD_HOLD_OUTPUT_TOKENS", 1024, least=1, most=1_000_000)

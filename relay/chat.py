@@ -15,6 +15,7 @@ from relay.calls import OpenCall
 from relay.channel_table import ChannelRoute
 from relay.errors import RelayError
 from relay.exchange import Exchange
+from relay.free_tier import FreeTier
 from relay.headers import client_headers, upstream_headers
 from relay.meter import meter_body
 from relay.requests import ChatRequest, InvalidRequest, parse_chat, upstream_body
@@ -44,6 +45,10 @@ class ChatEndpoint:
         self.open_calls: set[OpenCall] = set()
         self._runtime = runtime
         self._uncounted_until: dict[int, float] = {}
+        self._free_tier = FreeTier(
+            models=runtime.settings.free_tier_models,
+            concurrency=runtime.settings.free_tier_concurrency,
+        )
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -103,17 +108,15 @@ class ChatEndpoint:
             self._reservations(call, candidates),
             seconds=self._runtime.settings.deadlines.total_seconds,
         )
-        free_models = self._runtime.settings.free_tier_models
-        if hold.free_tier and free_models and call.request.model not in free_models:
-            raise errors.model_not_found(call.request.model)
-        response = await self._send(call, candidates, call.output_cap())
-        async with response:
-            if response.status != OK:
-                raise await _refusal(response)
-            if call.request.stream and _is_stream(response):
-                await StreamRelay(call, response, self._runtime).run()
-            else:
-                await _relay_body(call, response)
+        with self._free_tier.admitted(hold, call.request.model):
+            response = await self._send(call, candidates, call.output_cap())
+            async with response:
+                if response.status != OK:
+                    raise await _refusal(response)
+                if call.request.stream and _is_stream(response):
+                    await StreamRelay(call, response, self._runtime).run()
+                else:
+                    await _relay_body(call, response)
 
     def _reservations(
         self, call: OpenCall, candidates: list[ChannelRoute]

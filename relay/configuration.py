@@ -32,6 +32,7 @@ def runtime_settings() -> RuntimeSettings:
             unknown_max_output_tokens=settings.UNKNOWN_MAX_OUTPUT_TOKENS,
         ),
         free_tier_models=frozenset(settings.FREE_TIER_MODELS),
+        free_tier_concurrency=settings.FREE_TIER_CONCURRENCY,
         client_left_drain_seconds=settings.CLIENT_LEFT_DRAIN_SECONDS,
         client_left_drain_bytes=settings.CLIENT_LEFT_DRAIN_BYTES,
         client_left_drains=(

@@ -41,6 +41,7 @@ class RuntimeSettings:
     deadlines: Deadlines
     hold_policy: HoldPolicy
     free_tier_models: frozenset[str]  # Empty: all of them.
+    free_tier_concurrency: int = 0  # Per organization and process; 0: no limit.
     client_left_drain_seconds: float
     client_left_drain_bytes: int
     client_left_drains: int  # 0: none.
