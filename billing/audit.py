@@ -156,6 +156,19 @@ CHECKS = (
                 && tstzrange(b.effective_from, b.effective_to)""",
     ),
     Check(
+        invariant="a redeemed code is one grant of its organization, worth what its batch says",
+        query="""
+            SELECT coalesce('grant ' || g.id, 'code ' || c.id),
+                   format('grant %%s of %%s, code %%s of %%s', g.amount_nano_usd,
+                          g.organization_id, b.amount_nano_usd, c.organization_id)
+              FROM (SELECT * FROM billing_grant WHERE kind = 'code') g
+              FULL JOIN (SELECT * FROM billing_redemptioncode WHERE redeemed_at IS NOT NULL) c
+                ON c.grant_id = g.id
+              LEFT JOIN billing_codebatch b ON b.id = c.batch_id
+             WHERE (g.organization_id, g.amount_nano_usd)
+                   IS DISTINCT FROM (c.organization_id, b.amount_nano_usd)""",
+    ),
+    Check(
         invariant="no record waits to be set right",
         query="""
             SELECT id::text, reason FROM billing_setasiderecord WHERE resolved_at IS NULL""",

@@ -11,7 +11,7 @@ from typing_extensions import override
 from accounts.audit_trail import Actor
 from accounts.errors import Refused
 
-Answer = dict[str, str | int | bool | None]
+Answer = dict[str, str | int | bool | list[str] | None]
 
 
 class ContractCommand(BaseCommand):

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from accounts.management.base import ContractCommand
-from billing.money import InvalidMoney
+from accounts.management.base import Answer, ContractCommand
+from billing.money import InvalidMoney, format_usd
 from billing.price_book import InvalidPriceBook
 
 
@@ -15,3 +15,10 @@ class MoneyCommand(ContractCommand):
         InvalidMoney,
         InvalidPriceBook,
     )
+
+
+def usd_of(answer: Answer, name: str) -> str:
+    """An amount of the answer, as people read it."""
+    nano_usd = answer[name]
+    assert isinstance(nano_usd, int), f"{name} is an amount"
+    return format_usd(nano_usd)

@@ -1,4 +1,5 @@
 from billing.models.audit import AuditRun
+from billing.models.code import CodeBatch, RedemptionCode
 from billing.models.lease import Lease, LeaseSlice, Worker
 from billing.models.ledger import LedgerEntry
 from billing.models.price import Discount, Price
@@ -7,12 +8,14 @@ from billing.models.wallet import Grant, Wallet
 
 __all__ = [
     "AuditRun",
+    "CodeBatch",
     "Discount",
     "Grant",
     "Lease",
     "LeaseSlice",
     "LedgerEntry",
     "Price",
+    "RedemptionCode",
     "SetAsideRecord",
     "UsageRecord",
     "Wallet",

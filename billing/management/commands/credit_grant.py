@@ -10,8 +10,8 @@ from accounts.management.base import Answer
 from accounts.moments import expiry_parse
 from accounts.organizations import organization_get
 from billing.grants import Credit, grant_credit
-from billing.management.base import MoneyCommand
-from billing.money import format_usd, parse_usd
+from billing.management.base import MoneyCommand, usd_of
+from billing.money import parse_usd
 
 
 class Command(MoneyCommand):
@@ -47,6 +47,5 @@ class Command(MoneyCommand):
 
     @override
     def sentences(self, answer: Answer) -> list[str]:
-        amount = format_usd(int(answer["amount_nano_usd"] or 0))
-        balance = format_usd(int(answer["balance_nano_usd"] or 0))
+        amount, balance = usd_of(answer, "amount_nano_usd"), usd_of(answer, "balance_nano_usd")
         return [f"Granted {amount} USD (grant {answer['grant']}); the balance is {balance} USD."]

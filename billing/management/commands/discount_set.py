@@ -46,6 +46,6 @@ class Command(MoneyCommand):
 
     @override
     def sentences(self, answer: Answer) -> list[str]:
-        fraction = format_ppm(int(answer["discount_ppm"] or 0))
+        fraction = format_ppm(int(str(answer["discount_ppm"])))
         who, what = answer["organization"] or "everybody", answer["model"] or "every model"
         return [f"From now on {who} pays {fraction} of the official price of {what}."]

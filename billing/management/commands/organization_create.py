@@ -7,8 +7,8 @@ from django.utils import timezone
 from typing_extensions import override
 
 from accounts.management.base import Answer
-from billing.management.base import MoneyCommand
-from billing.money import format_usd, parse_usd
+from billing.management.base import MoneyCommand, usd_of
+from billing.money import parse_usd
 from billing.organizations import organization_open
 
 STRICT = {"strict": True, "standard": False, None: None}
@@ -50,9 +50,8 @@ class Command(MoneyCommand):
 
     @override
     def sentences(self, answer: Answer) -> list[str]:
-        balance = format_usd(int(answer["balance_nano_usd"] or 0))
         return [
             f"Created {answer['organization']} with the project {answer['project']}.",
-            f"Its balance is {balance} USD.",
+            f"Its balance is {usd_of(answer, 'balance_nano_usd')} USD.",
             f"Next: manage.py api_key_issue {answer['organization']}",
         ]
