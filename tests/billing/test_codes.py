@@ -51,7 +51,8 @@ def acme(db: None) -> Organization:
     return make_organization("acme")
 
 
-def test_a_code_is_credit_once(acme: Organization) -> None:
+def test_a_code_is_credit_once(committing_db: str) -> None:
+    acme = make_organization("acme")
     created = create(2)
     credited = redeem(acme, created.codes[0])
     assert (credited.balance_nano_usd, credited.grant.amount_nano_usd) == (500, 500)
@@ -92,7 +93,8 @@ def test_an_expired_code_is_worth_nothing(acme: Organization) -> None:
     assert balance_nano_usd(acme.pk) == 500
 
 
-def test_a_revoked_batch_keeps_what_was_redeemed(acme: Organization) -> None:
+def test_a_revoked_batch_keeps_what_was_redeemed(committing_db: str) -> None:
+    acme = make_organization("acme")
     created = create(3)
     redeem(acme, created.codes[0])
     revoke = partial(code_batch_revoke, batch_id=created.batch.pk, actor=ACTOR, now=now())
@@ -149,8 +151,8 @@ def test_a_redeemed_code_can_not_be_used_again_by_changing_its_row(acme: Organiz
         RedemptionCode.objects.filter(pk=code.pk).delete()
 
 
-def test_the_audit_finds_credit_that_no_code_explains(acme: Organization) -> None:
-    redeem(acme, create().codes[0])
+def test_the_audit_finds_credit_that_no_code_explains(committing_db: str) -> None:
+    redeem(make_organization("acme"), create().codes[0])
     Grant.objects.filter(kind="code").update(kind="top_up")
     [finding] = audit(retain_seconds=0)
     assert "a redeemed code" in finding.invariant
