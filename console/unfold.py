@@ -43,7 +43,8 @@ NAVIGATION = [
         "title": "Money",
         "items": [
             _page("Wallets", "account_balance_wallet", "billing_wallet"),
-            _page("Grants", "redeem", "billing_grant"),
+            _page("Grants", "payments", "billing_grant"),
+            _page("Codes", "redeem", "billing_codebatch"),
             _page("Ledger", "menu_book", "billing_ledgerentry"),
         ],
     },

@@ -5,6 +5,7 @@ from django.contrib import admin
 from console.admin import (
     audit,
     channels,
+    codes,
     engine,
     keys,
     money,
@@ -17,6 +18,7 @@ from console.admin import (
 __all__ = [
     "audit",
     "channels",
+    "codes",
     "engine",
     "keys",
     "money",

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from accounts.models import Membership, Organization
 from billing.discounts import discount_set
-from billing.models import AuditRun, LedgerEntry, SetAsideRecord
+from billing.models import AuditRun, CodeBatch, LedgerEntry, SetAsideRecord
 from billing.organizations import organization_open
 from billing.prices import price_set
 from relay.channels import NewChannel, channel_add
@@ -57,6 +57,7 @@ def full(db: None) -> dict[str, Any]:
         price_set(model="a-model", input_usd="1", output_usd="2", actor=ACTOR, now=now()),
         discount_set(fraction_ppm=500_000, organization=organization, actor=ACTOR, now=now()),
         channel_add(new=new, actor=ACTOR),
+        CodeBatch.objects.create(amount_nano_usd=1, count=1, note=PAYLOAD),
         SetAsideRecord.objects.create(
             worker_id=uuid.uuid4(),
             journal_offset=1,

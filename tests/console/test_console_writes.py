@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from accounts.keys import key_digest
 from accounts.models import ApiKey, AuditEvent, Membership, Organization, Project, User
-from billing.models import Discount, Grant, Price, SetAsideRecord, Wallet
+from billing.models import CodeBatch, Discount, Grant, Price, SetAsideRecord, Wallet
 from billing.organizations import organization_open
 from relay.credentials import credential_decrypt
 from relay.models import Channel
@@ -164,6 +164,26 @@ def test_a_key_is_revoked_for_ever(administrator: Client, acme: Organization) ->
     assert key.revoked_at is not None
     assert last_event() == (ROOT, "api_key.revoke")
     assert sent(administrator, "accounts_apikey_revoke", {}, key.pk).status_code == 403
+
+
+def test_codes_are_shown_once_and_revoked_as_a_batch(administrator: Client) -> None:
+    values = {"amount": "2.50", "count": "3", "expires": "30d", "note": "Shop"}
+    response = sent(administrator, "billing_codebatch_add", values)
+    assert "no-store" in response["cache-control"]
+    codes = response.context["created"].codes
+    assert all(code in response.content.decode() for code in codes)
+    batch = CodeBatch.objects.get()
+    assert (batch.amount_nano_usd, batch.count, batch.note) == (2_500_000_000, 3, "Shop")
+    shown = administrator.get(reverse("admin:billing_codebatch_change", args=[batch.pk]))
+    assert "0 of 3" in shown.content.decode()
+    assert not [code for code in codes if code in shown.content.decode()]
+    assert sent(administrator, "billing_codebatch_revoke", {}, batch.pk).status_code == 302
+    batch.refresh_from_db()
+    assert batch.revoked_at is not None
+    assert last_event() == (ROOT, "code.revoke")
+    assert sent(administrator, "billing_codebatch_revoke", {}, batch.pk).status_code == 403
+    too_many = values | {"count": "10001"}
+    assert_refused(sent(administrator, "billing_codebatch_add", too_many), "10000")
 
 
 CHANNEL = {
