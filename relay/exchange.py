@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,8 @@ from relay.headers import STREAM_HEADERS, Header, cors_headers
 
 # A client that sends its body more slowly than this keeps a connection for nothing.
 BODY_SECONDS = 120
+# A large upload may take longer, as long as it comes at least so fast.
+UPLOAD_BYTES_PER_SECOND = 16 * 1024
 # For a body that is refused while it still comes; a client that sends more of it is reset.
 LINGER_SECONDS = 10
 LINGER_BYTES = 64 * 1024 * 1024
@@ -47,12 +49,7 @@ class Exchange:
 
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises RelayError, ClientLeft."""
-        encoding = (self.header(b"content-encoding") or b"identity").strip().lower()
-        if encoding not in (b"identity", b""):
-            raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
-        announced = self.header(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
-            raise self._too_large(limit_bytes)
+        self._check_announced(limit_bytes)
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
@@ -78,6 +75,43 @@ class Exchange:
             if not message.get("more_body"):
                 return b"".join(pieces)
             message = await self._receive()
+
+    async def body_chunks(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """The body piece by piece; while a piece is not taken, the client has to wait.
+
+        Raises RelayError (413, 408, 415), ClientLeft. The time that is spent on a piece is not
+        counted against the client.
+        """
+        self._check_announced(limit_bytes)
+        loop = asyncio.get_running_loop()
+        size, waited, more_body = 0, 0.0, True
+        while more_body:
+            began = loop.time()
+            patience = BODY_SECONDS + size / UPLOAD_BYTES_PER_SECOND - waited
+            try:
+                async with asyncio.timeout_at(began + patience):
+                    message = await self._receive()
+            except TimeoutError:
+                raise errors.request_timeout() from None
+            waited += loop.time() - began
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise self._too_large(limit_bytes)
+            more_body = message.get("more_body", False)
+            if piece:
+                yield piece
+
+    def _check_announced(self, limit_bytes: int) -> None:
+        """Refuse a body by what its head says of it. Raises RelayError."""
+        encoding = (self.header(b"content-encoding") or b"identity").strip().lower()
+        if encoding not in (b"identity", b""):
+            raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
+        announced = self.header(b"content-length")
+        if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
+            raise self._too_large(limit_bytes)
 
     def _too_large(self, limit_bytes: int) -> RelayError:
         self._has_unread_body = True
@@ -139,14 +173,17 @@ class Exchange:
             await self.answer(status, extra, body if self.method != "HEAD" else b"")
 
     async def stream_start(self, headers: Iterable[Header]) -> None:
-        """Raises ClientLeft."""
-        head = [
-            *STREAM_HEADERS,
-            *((name, value) for name, value in headers if name != b"content-type"),
-            (b"x-request-id", self.request_id.encode()),
-            *cors_headers(),
-        ]
-        await self._start(200, head)
+        """Begin a stream of events. Raises ClientLeft."""
+        others = [(name, value) for name, value in headers if name != b"content-type"]
+        await self.respond_start(200, [*STREAM_HEADERS, *others])
+
+    async def respond_start(self, status: int, headers: Iterable[Header]) -> None:
+        """Begin an answer of any kind and length: `stream` and `stream_end` send what follows.
+
+        Raises ClientLeft.
+        """
+        head = [*headers, (b"x-request-id", self.request_id.encode()), *cors_headers()]
+        await self._start(status, head)
 
     # What is sent to a client that has left, the server may drop, or it tells so by an exception.
 
