@@ -227,7 +227,12 @@ class MoneyEngine:
 
     async def _finish_retired(self) -> None:
         for worker in [w for w in self._workers if w.retired and w.ready_to_finish()]:
-            finish = partial(transactions.finish, worker_id=worker.id, end=worker.journal.end)
+            finish = partial(
+                transactions.finish,
+                worker_id=worker.id,
+                end=worker.journal.end,
+                report=worker.report(),
+            )
             # While it was asked, the loop and a stop may both have come here.
             if await self._shipping_database.run(finish) and worker in self._workers:
                 self._workers.remove(worker)

@@ -123,7 +123,7 @@ async def ship(connection: Connection, batch: Batch, wallets: set[int]) -> int:
         assert offset is not None, f"worker {batch.worker_id} ships but has no row"
         return offset
     await records_insert(connection, batch.worker_id, batch.records)
-    await _spend(connection, batch, wallets, was_lost=row[0])
+    await spend(connection, batch, wallets, may_be_late=row[0])
     return batch.end
 
 
@@ -180,9 +180,13 @@ def _row(worker_id: UUID, offset: int, record: Settled) -> tuple[object, ...]:
     )
 
 
-async def _spend(
-    connection: Connection, batch: Batch, wallets: set[int], *, was_lost: bool
+async def spend(
+    connection: Connection, batch: Batch, wallets: set[int], *, may_be_late: bool
 ) -> None:
+    """Add what the records cost to their leases, or settle late where those are closed.
+
+    Raises WalletsToLock, LateSettlementUnexplained.
+    """
     charges = _charges(batch)
     if not charges:
         return
@@ -213,7 +217,7 @@ async def _spend(
         " WHERE billing_lease.id = charge.id",
         [lease_ids, [charges[lease_id] for lease_id in lease_ids]],
     )
-    if closed and not was_lost:
+    if closed and not may_be_late:
         raise LateSettlementUnexplained(f"leases {closed} of worker {batch.worker_id}")
     for lease_id, organization_id, _, _ in closed:
         await _settle_late(connection, organization_id, lease_id, charges[lease_id])
@@ -256,7 +260,7 @@ async def _exceed(
 async def _settle_late(
     connection: Connection, organization_id: int, lease_id: UUID, charge: int
 ) -> None:
-    """The worker was lost and came back: the wallet pays what it has, the rest is our loss."""
+    """The lease's money went back already: the wallet pays what it has, the rest is our loss."""
     await money_moves.grants_expire(connection, organization_id)
     wallet = await money_moves.wallet_lock(connection, organization_id)
     covered = min(charge, max(0, wallet.balance_nano_usd))

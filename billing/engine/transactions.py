@@ -288,9 +288,12 @@ async def leases_close_of(connection: Connection, worker_id: UUID) -> int:
     return len(views)
 
 
-async def finish(connection: Connection, *, worker_id: UUID, end: int) -> bool:
+async def finish(
+    connection: Connection, *, worker_id: UUID, end: int, report: dict[str, int] | None = None
+) -> bool:
     """End the worker whose journal is shipped to its end: by its owner, or who holds its lock.
 
+    The owner adds its last report: what it counted is asked for as long as the row is there.
     False: not everything is shipped yet. True also where it had ended, or never began.
     """
     cursor = await connection.execute(
@@ -302,7 +305,8 @@ async def finish(connection: Connection, *, worker_id: UUID, end: int) -> bool:
     if row[1] != end:
         return False
     await connection.execute(
-        "UPDATE billing_worker SET state = 'complete' WHERE id = %s", [worker_id]
+        "UPDATE billing_worker SET state = 'complete', report = coalesce(%s, report) WHERE id = %s",
+        [None if report is None else Jsonb(report), worker_id],
     )
     await leases_close_of(connection, worker_id)
     return True

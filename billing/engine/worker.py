@@ -8,6 +8,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from billing.engine import transactions
+from billing.engine.backlog import waiting_since
 from billing.engine.database import Connection, Database, OutcomeUnknown
 from billing.engine.durability import Durability, Promises
 from billing.engine.holds import EngineUnavailable, Hold, HoldRequest, HoldState
@@ -198,8 +199,17 @@ class Worker:
             "estimated": self.estimated,
             "bound_exceeded": self.bound_exceeded,
             "expired": self.expired_calls,
+            "journal_bytes": self.journal.end,
             "journal_bytes_unshipped": self.journal.end - self.shipped,
+            "ship_lag_ms": self._ship_lag_ms(),
         }
+
+    def _ship_lag_ms(self) -> int:
+        """For how long the oldest record that is not shipped has been waiting."""
+        if self.shipped >= self.journal.end:
+            return 0
+        since = waiting_since(self.journal.directory, self.shipped)
+        return 0 if since is None else max(0, int(1000 * (time.time() - since)))
 
     def tidy(self) -> None:
         self.book.tidy(leaving=self.retired, shipped=self.shipped)
