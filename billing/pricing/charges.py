@@ -1,12 +1,17 @@
 """The one place where usage becomes money, and the only rounding on the way."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import lcm
+from types import MappingProxyType
 
 from billing.money import BIGINT_MAX, MAX_DISCOUNT_PPM, PICO_PER_NANO, PPM, InvalidMoney
-from billing.pricing.rates import Rates
+from billing.pricing.counts import NO_COUNTS
+from billing.pricing.rates import NO_TOKEN_RATES, Rate, Rates, unpriced_counts
 from billing.pricing.usage import BUCKETS, Usage
 
 PICO_PPM_PER_NANO = PICO_PER_NANO * PPM
+NO_UNIT_RATES: Mapping[str, Rate] = MappingProxyType({})
 
 
 class ChargeTooLarge(ValueError):
@@ -17,19 +22,32 @@ class ChargeTooLarge(ValueError):
 class Charge:
     official_cost_nano_usd: int
     charge_nano_usd: int
+    unpriced_units: tuple[str, ...] = ()  # What was used, has no price, and is not in the amounts.
 
 
-def charge(usage: Usage, rates: Rates, discount_ppm: int) -> Charge:
+def charge(
+    usage: Usage,
+    rates: Rates,
+    discount_ppm: int,
+    *,
+    unit_rates: Mapping[str, Rate] = NO_UNIT_RATES,
+) -> Charge:
     """Price the usage, each amount rounded up once to a whole nano-USD."""
     if not 0 < discount_ppm <= MAX_DISCOUNT_PPM:
         raise InvalidMoney("A discount is a fraction to pay, above 0 and at most 100.")
     cost, size = _cost_pico_usd(usage, rates)
+    unpriced: tuple[str, ...] = ()
+    if usage.counts is not NO_COUNTS:
+        cost, size = _with_counts(usage.counts, unit_rates, cost, size)
+        unpriced = unpriced_counts(usage.counts, unit_rates)
+    if rates is NO_TOKEN_RATES and usage.total_tokens:
+        unpriced = ("tokens", *unpriced)
     # -(-a // b) is a / b rounded up.
     official = -(-cost // (PICO_PER_NANO * size))
     charged = -(-cost * discount_ppm // (PICO_PPM_PER_NANO * size))
     if official > BIGINT_MAX or charged > BIGINT_MAX:
         raise ChargeTooLarge(f"{official} nano-USD")
-    return Charge(official, charged)
+    return Charge(official, charged, unpriced)
 
 
 def _cost_pico_usd(usage: Usage, rates: Rates) -> tuple[int, int]:
@@ -49,4 +67,17 @@ def _cost_pico_usd(usage: Usage, rates: Rates) -> tuple[int, int]:
     for bucket in BUCKETS:
         rate = rates.of(bucket)
         cost += getattr(usage, bucket) * rate.pico_usd * (size // rate.unit_size)
+    return cost, size
+
+
+def _with_counts(
+    counts: Mapping[str, int], unit_rates: Mapping[str, Rate], cost: int, size: int
+) -> tuple[int, int]:
+    """The exact cost of tokens and units together."""
+    for name, count in counts.items():
+        rate = unit_rates.get(name)
+        if rate is not None:
+            common = lcm(size, rate.unit_size)
+            cost = cost * (common // size) + count * rate.pico_usd * (common // rate.unit_size)
+            size = common
     return cost, size

@@ -6,6 +6,7 @@ from math import lcm
 from typing import Literal, NamedTuple, Self
 
 from billing.money import PICO_PER_NANO, InvalidMoney, parse_usd, rate_pico_usd
+from billing.pricing.counts import UNKNOWN_PREFIX
 from billing.pricing.usage import BUCKETS, INPUT_BUCKETS, MAX_TOKENS, OUTPUT_BUCKETS, Usage
 
 DEFAULT_TIER = "default"
@@ -127,11 +128,15 @@ class LongContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTerms:
-    """One price row as a call sees it, frozen when the call is admitted."""
+    """One price row as a call sees it, frozen when the call is admitted.
+
+    A model without tiers is not sold by tokens. `unit_rates` are the same in all tiers.
+    """
 
     price_id: int
     model: str
     tiers: Mapping[str, Rates]
+    unit_rates: Mapping[str, Rate] = field(default_factory=dict)
     long_context: LongContext | None = None
     context_tokens: int | None = None
     max_output_tokens: int | None = None
@@ -139,12 +144,28 @@ class PriceTerms:
 
     def __post_init__(self) -> None:
         long_tiers = self.tiers if self.long_context is None else self.long_context.tiers
+        if not self.tiers and not long_tiers and self.unit_rates:
+            return
         if DEFAULT_TIER not in self.tiers or DEFAULT_TIER not in long_tiers:
             raise InvalidRates(f"{self.model} has no default tier.")
 
     def prices_tier(self, service_tier: str | None) -> bool:
         """Whether the tier has rates of its own; a request for another should be refused."""
-        return _tier_name(service_tier) in self.tiers
+        tier = _tier_name(service_tier)
+        return tier in self.tiers if self.tiers else tier == DEFAULT_TIER
+
+    @property
+    def prices_tokens(self) -> bool:
+        return bool(self.tiers)
+
+    def prices_unit(self, name: str) -> bool:
+        """Whether the unit has a price; a request that may use another should be refused."""
+        return name in self.unit_rates
+
+    def unpriced_units(self, usage: Usage) -> tuple[str, ...]:
+        """What of the usage has no price; a meter that knows it otherwise can take that."""
+        tokens = ("tokens",) if usage.total_tokens and not self.tiers else ()
+        return (*tokens, *unpriced_counts(usage.counts, self.unit_rates))
 
     def rates_for(self, service_tier: str | None, prompt_tokens: int) -> ServedRates:
         """The rates for the tier that the reply says it was served in.
@@ -154,6 +175,8 @@ class PriceTerms:
         prompts gets the higher of that tier's and the long default's rates, and is reported too.
         """
         tier = _tier_name(service_tier)
+        if not self.tiers:
+            return ServedRates(NO_TOKEN_RATES, DEFAULT_TIER, tier == DEFAULT_TIER)
         is_priced = tier in self.tiers
         if not is_priced:
             tier = DEFAULT_TIER
@@ -174,7 +197,7 @@ class PriceTerms:
         Upstream may serve a request for another tier as default. Without a bound on the prompt it
         is taken to be long.
         """
-        dearest = self.tiers[DEFAULT_TIER]
+        dearest = self.tiers.get(DEFAULT_TIER, NO_TOKEN_RATES)
         if prompt_tokens_bound is None:
             prompt_tokens_bound = MAX_TOKENS
         for prompt_tokens in (0, prompt_tokens_bound):
@@ -204,6 +227,13 @@ def tiers_from_data(data: object) -> dict[str, Rates]:
     if DEFAULT_TIER not in tiers:
         raise InvalidRates("The default tier is missing.")
     return tiers
+
+
+def unpriced_counts(counts: Mapping[str, int], unit_rates: Mapping[str, Rate]) -> tuple[str, ...]:
+    """The units without a rate, except for those that are kept because nobody knows them."""
+    return tuple(
+        name for name in counts if name not in unit_rates and not name.startswith(UNKNOWN_PREFIX)
+    )
 
 
 def _tier_name(service_tier: str | None) -> str:
@@ -238,3 +268,7 @@ def _call_fee(usd_per_call: object) -> int:
     except InvalidMoney as error:
         raise InvalidRates(f"{CALL_FEE}: {error}") from error
     return fee_nano_usd * PICO_PER_NANO
+
+
+# Of a model that is not sold by tokens: whatever tokens it reports have no price.
+NO_TOKEN_RATES = Rates(**{bucket: Rate(0) for bucket in BUCKETS}, call_pico_usd=0)

@@ -1,0 +1,91 @@
+"""The units beside tokens that can have a price, and how each of them is quoted."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from billing.money import PICO_PER_NANO, InvalidMoney, parse_usd, rate_pico_usd
+from billing.pricing.rates import InvalidRates, Rate
+
+CHARACTERS = "characters"
+INPUT_AUDIO = "input_audio_milliseconds"
+OUTPUT_AUDIO = "output_audio_milliseconds"
+WEB_SEARCH_CALLS = "web_search_calls"
+FILE_SEARCH_CALLS = "file_search_calls"
+CODE_INTERPRETER_SESSIONS = "code_interpreter_sessions"
+IMAGE_GENERATION_CALLS = "image_generation_calls"
+
+_MILLISECONDS_PER_MINUTE = 60_000
+_IMAGE = re.compile(r"image/[a-z]{1,20}/[1-9][0-9]{1,4}x[1-9][0-9]{1,4}")
+_SIZE = re.compile(r"([1-9][0-9]{1,4})(?:x|-x-)([1-9][0-9]{1,4})")
+
+
+@dataclass(frozen=True, slots=True)
+class Denomination:
+    """How a unit is quoted: so many USD `per` what people count in."""
+
+    per: str
+    rate: Callable[[str], Rate]
+
+
+def _per_million(usd: str) -> Rate:
+    return Rate(rate_pico_usd(usd))
+
+
+def _each(usd: str) -> Rate:
+    nano_usd = parse_usd(usd)
+    if nano_usd < 0:
+        raise InvalidMoney("A rate is not negative.")
+    return Rate(nano_usd * PICO_PER_NANO)
+
+
+def _per_minute(usd: str) -> Rate:
+    return Rate(_each(usd).pico_usd, _MILLISECONDS_PER_MINUTE)
+
+
+_PER_IMAGE = Denomination("image", _each)
+# The units by name. Images have one for each quality and size: image/high/1024x1024.
+DENOMINATIONS: Mapping[str, Denomination] = {
+    CHARACTERS: Denomination("1M characters", _per_million),
+    INPUT_AUDIO: Denomination("minute", _per_minute),
+    OUTPUT_AUDIO: Denomination("minute", _per_minute),
+    WEB_SEARCH_CALLS: Denomination("call", _each),
+    FILE_SEARCH_CALLS: Denomination("call", _each),
+    CODE_INTERPRETER_SESSIONS: Denomination("session", _each),
+    IMAGE_GENERATION_CALLS: Denomination("call", _each),
+}
+
+
+def denomination(name: str) -> Denomination | None:
+    """How the unit is quoted; None for a name that is no unit."""
+    return _PER_IMAGE if _IMAGE.fullmatch(name) else DENOMINATIONS.get(name)
+
+
+def image_unit(quality: str | None, size: str) -> str:
+    """The unit of an image of this quality and size; raises ValueError for what is no size.
+
+    A quality that is not named is the only one that the model has, which is called standard.
+    """
+    match = _SIZE.fullmatch(size.lower())
+    if match is None:
+        raise ValueError(f"{size!r} is no size of an image.")
+    return f"image/{(quality or 'standard').lower()}/{match[1]}x{match[2]}"
+
+
+def unit_rates_from_data(data: object) -> Mapping[str, Rate]:
+    """Read USD by unit, as decimal strings, each for what `denomination` says; InvalidRates."""
+    if not isinstance(data, Mapping):
+        raise InvalidRates("Unit rates are an object.")
+    return {name: _unit_rate(name, usd) for name, usd in data.items()}
+
+
+def _unit_rate(name: object, usd: object) -> Rate:
+    quoted = denomination(name) if isinstance(name, str) else None
+    if quoted is None:
+        raise InvalidRates(f"{name!r} is no unit that we know.")
+    if not isinstance(usd, str):
+        raise InvalidRates(f"{name} is no decimal string.")
+    try:
+        return quoted.rate(usd)
+    except InvalidMoney as error:
+        raise InvalidRates(f"{name}: {error}") from error
