@@ -45,7 +45,14 @@ class LedgerEntry(models.Model):
                 name="ledger_entry_moves_money", condition=~Q(amount_nano_usd=0)
             ),
         ]
-        indexes = [models.Index(name="ledger_entry_of_organization", fields=["organization", "id"])]
+        indexes = [
+            models.Index(name="ledger_entry_of_organization", fields=["organization", "id"]),
+            models.Index(
+                name="ledger_entry_late",
+                fields=["created_at"],
+                condition=Q(reason="late_settlement"),
+            ),
+        ]
 
     @override
     def __str__(self) -> str:
