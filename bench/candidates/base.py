@@ -1,0 +1,82 @@
+"""What every candidate is: something that relays on a port, and processes to account for."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from bench.machine import Cores, cpu_seconds, memory_kilobytes
+from bench.payloads import Header
+
+RELAY = "relay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a candidate gets: an upstream to relay to, cores, and a folder of its own."""
+
+    folder: Path
+    cores: Cores
+    upstream_port: int
+    upstream_tls: bool = False
+    authority: Path | None = None  # The certificate authority of a TLS upstream.
+    workers: int = 1
+
+    @property
+    def upstream_url(self) -> str:
+        return f"http{'s' if self.upstream_tls else ''}://localhost:{self.upstream_port}"
+
+
+class Candidate(ABC):
+    """One gateway in one configuration. Its headers are those of a customer who may call."""
+
+    name: ClassVar[str]
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.port = bench.upstream_port
+        self.headers: Sequence[Header] = (("authorization", "Bearer bench"),)
+
+    @abstractmethod
+    def start(self) -> None:
+        """Return when it relays. Raises Unavailable where it cannot be had."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it, also one that has only begun to start."""
+
+    @abstractmethod
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """Its processes now, by part; the part RELAY is what its figures are about."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str: ...
+
+    def cpu(self) -> Mapping[str, float]:
+        """Seconds of CPU used up to now, by part."""
+        return {part: cpu_seconds(pids) for part, pids in self.processes().items()}
+
+    def memory(self) -> int:
+        """Kilobytes of the relaying processes."""
+        return memory_kilobytes(self.processes()[RELAY])
+
+
+class Direct(Candidate):
+    """Nobody in between."""
+
+    name = "direct"
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        return {RELAY: ()}
+
+    @property
+    def version(self) -> str:
+        return ""
