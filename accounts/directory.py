@@ -102,11 +102,17 @@ class Directory:
         self._tasks: set[asyncio.Task[Principal | None]] = set()  # All, until they end.
         self._generation = 0
 
-    async def find(self, digest: Digest) -> Principal | None:
-        """The principal, or None if no key has that digest. What `load` raises comes through."""
+    def remembered(self, digest: Digest) -> Principal | None:
+        """The principal, if it is known without asking anybody."""
         principal = self._principals.get(digest)
         if principal is not None:
             self._principals.move_to_end(digest)
+        return principal
+
+    async def find(self, digest: Digest) -> Principal | None:
+        """The principal, or None if no key has that digest. What `load` raises comes through."""
+        principal = self.remembered(digest)
+        if principal is not None:
             return principal
         if self._unknown_until.get(digest, 0.0) > self._clock():
             return None

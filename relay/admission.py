@@ -1,6 +1,7 @@
 """Who is calling, and may they: decided from memory before anything else happens."""
 
 import time
+from functools import lru_cache
 from ipaddress import ip_address
 
 from accounts.directory import Directory, Principal
@@ -10,35 +11,58 @@ from relay import errors
 from relay.exchange import Exchange
 from relay.paths import Match
 
+MAX_REMEMBERED = 50_000
+MAX_REMEMBERED_BYTES = 256  # Of one header: all sane ones are shorter.
 
-def sent_key(exchange: Exchange) -> str:
-    """The key that the client sent; the bearer token wins over the other spellings.
 
-    Raises RelayError.
+class SentKeys:
+    """What clients send as their keys, as digests.
+
+    A key in use is checked and hashed once, not at each call. That says nothing about whether it
+    works; and what is refused is not remembered, so who invents keys drives none out.
     """
-    authorization = exchange.header(b"authorization")
-    if authorization is not None:
+
+    def __init__(self, *, pepper: str, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._pepper = pepper
+        self.bearer_digest = lru_cache(max_remembered)(self._bearer_digest)
+
+    def digest_sent(self, exchange: Exchange) -> bytes:
+        """The digest of the key; the bearer token wins over the other spellings.
+
+        Raises RelayError.
+        """
+        authorization = exchange.header(b"authorization")
+        if authorization is None:
+            return self._digest(exchange.header(b"x-api-key") or exchange.header(b"api-key") or b"")
+        if len(authorization) > MAX_REMEMBERED_BYTES:
+            return self._bearer_digest(authorization)
+        return self.bearer_digest(authorization)
+
+    def _bearer_digest(self, authorization: bytes) -> bytes:
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             key = authorization if not key else b""
-    else:
-        key = exchange.header(b"x-api-key") or exchange.header(b"api-key") or b""
-    text = key.strip().decode("ascii", "replace")
-    if not text or text.lower() == "bearer":
-        raise errors.missing_api_key()
-    return text
+        return self._digest(key)
+
+    def _digest(self, key: bytes) -> bytes:
+        text = key.strip().decode("ascii", "replace")
+        if not text or text.lower() == "bearer":
+            raise errors.missing_api_key()
+        if not key_is_well_formed(text, pepper=self._pepper):
+            raise errors.invalid_api_key()
+        return key_digest(text, pepper=self._pepper)
 
 
-async def authenticate(exchange: Exchange, *, directory: Directory, pepper: str) -> Principal:
+async def authenticate(exchange: Exchange, *, directory: Directory, keys: SentKeys) -> Principal:
     """The holder of a key that works. Raises RelayError."""
-    key = sent_key(exchange)
-    if not key_is_well_formed(key, pepper=pepper):
-        raise errors.invalid_api_key()
-    try:
-        principal = await directory.find(key_digest(key, pepper=pepper))
-    except OutcomeUnknown:
-        # Whether the key works is not known, so it is neither refused nor let through.
-        raise errors.store_unavailable() from None
+    digest = keys.digest_sent(exchange)
+    principal = directory.remembered(digest)
+    if principal is None:
+        try:
+            principal = await directory.find(digest)
+        except OutcomeUnknown:
+            # Whether the key works is not known, so it is neither refused nor let through.
+            raise errors.store_unavailable() from None
     if principal is None or principal.revoked:
         raise errors.invalid_api_key()
     if principal.expires_at is not None and principal.expires_at <= time.time():

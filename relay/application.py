@@ -10,15 +10,16 @@ import logging
 from accounts.directory import Principal
 from billing.identifiers import uuid7
 from relay import errors
-from relay.admission import authenticate, authorize
+from relay.admission import SentKeys, authenticate, authorize
 from relay.asgi_types import Application, Receive, Scope, Send
 from relay.call_log import CallLog
-from relay.chat import ChatEndpoint
+from relay.endpoints.table import ROWS
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import preflight_headers
 from relay.model_list import model_get, model_list
 from relay.paths import Match, allowed_methods, match
+from relay.relaying import Relaying
 from relay.runtime import Runtime, RuntimeSettings
 
 logger = logging.getLogger("tollgate.relay")
@@ -42,7 +43,8 @@ class RelayApplication:
             settings = runtime_settings()
         self._fallback = fallback
         self._runtime = Runtime(settings)
-        self._chat = ChatEndpoint(self._runtime)
+        self._keys = SentKeys(pepper=settings.key_pepper)
+        self._relaying = Relaying(self._runtime)
         self._log = CallLog()
         self._draining = False
         self._stopped: asyncio.Task[None] | None = None
@@ -84,11 +86,7 @@ class RelayApplication:
             raise errors.method_not_allowed(exchange.method, allowed)
         if self._draining:
             raise errors.server_draining()
-        principal = await authenticate(
-            exchange,
-            directory=self._runtime.directory,
-            pepper=self._runtime.settings.key_pepper,
-        )
+        principal = await authenticate(exchange, directory=self._runtime.directory, keys=self._keys)
         exchange.log |= {
             "organization": principal.organization_slug,
             "project": principal.project_slug,
@@ -98,8 +96,9 @@ class RelayApplication:
         await self._operate(exchange, principal, found)
 
     async def _operate(self, exchange: Exchange, principal: Principal, found: Match) -> None:
-        if found.operation == "chat_completions":
-            await self._chat.serve(exchange, principal)
+        endpoint = ROWS.get((found.operation, exchange.method))
+        if endpoint is not None:
+            await self._relaying.serve(exchange, principal, endpoint, found.argument)
         elif found.operation == "models":
             await model_list(exchange, principal, self._runtime)
         else:
@@ -122,14 +121,14 @@ class RelayApplication:
         May be called again with less patience; returns when it is all done.
         """
         self._draining = True
-        for call in list(self._chat.open_calls):
+        for call in list(self._relaying.open_calls):
             asyncio.get_running_loop().call_later(patience_seconds, call.cut, "draining")
         if self._stopped is None:
             self._stopped = asyncio.create_task(self._stop())
         await asyncio.shield(self._stopped)
 
     async def _stop(self) -> None:
-        await self._chat.wait_idle()
+        await self._relaying.wait_idle()
         await self._runtime.stop(SETTLE_SECONDS)
         await self._log.stop()
 
