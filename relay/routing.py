@@ -24,6 +24,8 @@ def choose(candidates: Sequence[C], *, tried: Collection[int], draw: float) -> C
     Between channels of equal priority `draw`, a number in [0, 1), decides in proportion to their
     weights.
     """
+    if len(candidates) == 1 and not tried:  # Most models have one channel.
+        return candidates[0]
     left = [candidate for candidate in candidates if candidate.id not in tried]
     if not left:
         return None
