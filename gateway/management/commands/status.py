@@ -1,4 +1,4 @@
-"""manage.py status: the processes of the gateway that runs here."""
+"""manage.py status: the gateway that runs here, and what its money is doing."""
 
 import json
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from typing_extensions import override
 
+from gateway.counters import Counters, as_json, counters, sentences
 from gateway.launch import data_directory, embedded_postgres
 from gateway.state import State
 
@@ -13,7 +14,10 @@ NOT_RUNNING = 1
 
 
 class Command(BaseCommand):
-    help = "Show the processes of the gateway that uses this data directory; 1 if there is none."
+    help = (
+        "Show the processes of the gateway that uses this data directory, and the counters of all"
+        " workers on its database; status 1 if no gateway runs here."
+    )
     requires_system_checks = ()
 
     @override
@@ -33,17 +37,18 @@ class Command(BaseCommand):
             "postgres": server.pid if server is not None else None,
             "base_url": state.base_url if state is not None and known else None,
         }
+        found = counters(database_runs=server is None or server.pid is not None)
         if options["json"]:
-            self.stdout.write(json.dumps(answer))
+            self.stdout.write(json.dumps({**answer, **as_json(found)}))
         else:
-            self.stdout.write("\n".join(_sentences(answer)))
+            self.stdout.write("\n".join(_sentences(answer, found)))
         if supervisor is None:
             raise SystemExit(NOT_RUNNING)
 
 
-def _sentences(answer: dict[str, Any]) -> list[str]:
+def _sentences(answer: dict[str, Any], found: Counters) -> list[str]:
     if answer["supervisor"] is None:
-        return ["Tollgate does not run here."]
+        return ["Tollgate does not run here.", *sentences(found)]
     workers = ", ".join(map(str, answer["workers"])) or "none"
     lines = [
         f"Supervisor  {answer['supervisor']}",
@@ -52,4 +57,4 @@ def _sentences(answer: dict[str, Any]) -> list[str]:
     ]
     if answer["postgres"] is not None:
         lines.append(f"PostgreSQL  {answer['postgres']}")
-    return lines
+    return [*lines, *sentences(found)]
