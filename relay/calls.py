@@ -3,8 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from typing import Any
 
 from accounts.directory import Principal
 from billing.catalog import Quote
@@ -14,18 +13,17 @@ from billing.engine import (
     EngineUnavailable,
     Hold,
     HoldState,
-    InsufficientQuota,
     JournalFailed,
     MoneyEngine,
     Outcome,
 )
 from relay import errors
 from relay.channel_table import ChannelRoute
+from relay.endpoints.base import CallRequest, Handler, Reservation
+from relay.endpoints.table import Endpoint
 from relay.errors import RelayError
 from relay.exchange import Exchange
-from relay.requests import ChatRequest
-from relay.reservation import Reservation
-from relay.settlement import Price, Reading, price_chat
+from relay.settlement import NOTHING, Price, Reading, price
 
 MAX_NAME = 200
 MAX_UPSTREAM_ID = 100
@@ -39,11 +37,15 @@ class OpenCall:
         *,
         exchange: Exchange,
         principal: Principal,
-        request: ChatRequest,
+        endpoint: Endpoint,
+        handler: Handler[Any],
+        request: CallRequest,
         quote: Quote,
     ) -> None:
         self.exchange = exchange
         self.principal = principal
+        self.endpoint = endpoint
+        self.handler = handler
         self.request = request
         self.quote = quote
         self.covered_characters = sys.maxsize  # The hold covers so much of streamed output.
@@ -59,25 +61,17 @@ class OpenCall:
         self._task = asyncio.current_task()
         self._deadline: asyncio.TimerHandle | None = None
 
-    async def open(
-        self, engine: MoneyEngine, reservations: Iterator[Reservation], *, seconds: float
-    ) -> Hold:
-        """Set the money aside, for a call that is cut after so many seconds. Raises RelayError.
+    async def open(self, engine: MoneyEngine, reservation: Reservation, *, seconds: float) -> Hold:
+        """Set the money aside, for a call that is cut after so many seconds.
 
-        A further reservation is asked for only where the wallet cannot pay the one before.
+        Raises InsufficientQuota, RelayError.
         """
-        self._engine = engine
-        for reservation in reservations:
-            self._reservation = reservation
-            with suppress(InsufficientQuota):
-                self._hold = await self._hold_open(engine, reservation)
-                break
-        if self._hold is None or self._reservation is None:
-            raise errors.insufficient_quota()
-        if not self._hold.strict:
-            self.covered_characters = self._reservation.covered_characters
+        self._engine, self._reservation = engine, reservation
+        hold = self._hold = await self._hold_open(engine, reservation)
+        if not hold.strict:
+            self.covered_characters = reservation.covered_characters
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut, "deadline")
-        return self._hold
+        return hold
 
     async def _hold_open(self, engine: MoneyEngine, reservation: Reservation) -> Hold:
         try:
@@ -110,7 +104,7 @@ class OpenCall:
         self._held_for_output += got
         self.covered_characters = target if got == wanted else characters + RETRY_CHARACTERS
 
-    def sent_to(self, route: ChannelRoute, endpoint: str) -> None:
+    def sent_to(self, route: ChannelRoute) -> None:
         """Write down that the call goes to this channel, before anything is sent.
 
         Raises RelayError.
@@ -118,7 +112,7 @@ class OpenCall:
         assert self._engine is not None, "the call was not opened"
         assert self._hold is not None, "the call has no hold"
         first, self.route = self.route is None, route
-        call = self._facts(route, endpoint)
+        call = self._facts(route)
         if not first:
             self._engine.call_rerouted(self._hold, call)
             return
@@ -127,7 +121,7 @@ class OpenCall:
         except JournalFailed:
             raise errors.store_unavailable() from None
 
-    def _facts(self, route: ChannelRoute, endpoint: str) -> Call:
+    def _facts(self, route: ChannelRoute) -> Call:
         retries = self.exchange.header(b"x-stainless-retry-count") or b""
         return Call(
             request_id=self.exchange.id,
@@ -135,7 +129,7 @@ class OpenCall:
             project_id=self.principal.project_id,
             api_key_id=self.principal.api_key_id,
             api_key_prefix=self.principal.api_key_prefix,
-            endpoint=endpoint,
+            endpoint=self.endpoint.name,
             model=self.request.model[:MAX_NAME],
             upstream_model=route.upstream_model(self.request.model)[:MAX_NAME],
             channel=route.name,
@@ -205,9 +199,18 @@ class OpenCall:
         except JournalFailed:
             raise errors.internal(retry=False) from None
 
-    def price(self, reading: Reading) -> Price:
+    def price(self, reading: Reading, *, produced: bool) -> Price:
+        """`produced`: upstream has worked for the call, though nothing of it may be seen."""
         assert self.route is not None, "a call is priced after it was sent"
-        return price_chat(reading, self.request, self.quote, cost_ppm=self.route.cost_ppm)
+        if self.endpoint.is_free:
+            return NOTHING
+        measure = self.handler.measure(self.request, reading, self.quote, produced=produced)
+        return price(
+            measure,
+            self.quote,
+            served_tier=reading.served_tier,
+            cost_ppm=self.route.cost_ppm,
+        )
 
     def unfinished(self) -> RelayError:
         """What the client is told where the call was sent and did not come to its end."""
@@ -234,17 +237,16 @@ class OpenCall:
             self.cut_reason = reason
             self._task.cancel()
 
-    @contextmanager
-    def cuttable(self) -> Iterator[None]:
-        """Inside, a cut ends the block; a cancellation that is none of ours goes on."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self.cut_reason is None or self._task is None:
-                raise
-            self._task.uncancel()
-        finally:
-            # What follows must not be cut any more.
-            self.cut_reason = self.cut_reason or ""
-            if self._deadline is not None:
-                self._deadline.cancel()
+    def was_cut(self) -> bool:
+        """Whether the cancellation that has just come was ours: then it ends here."""
+        if not self.cut_reason or self._task is None:
+            return False
+        self._task.uncancel()
+        self._task = None  # Another one would not be ours.
+        return True
+
+    def beyond_cuts(self) -> None:
+        """What follows must not be cut any more."""
+        self.cut_reason = self.cut_reason or ""
+        if self._deadline is not None:
+            self._deadline.cancel()

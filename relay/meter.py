@@ -34,6 +34,7 @@ MAX_TEXT_CHARACTERS: Final = 2_000_000
 MAX_CHOICES: Final = 128
 # Some clients take `: ping` for the end, so upstream's comments become the one harmless form.
 KEEP_ALIVE: Final = b": keepalive\n\n"
+DONE: Final = b"data: [DONE]\n\n"
 
 _LEADING_FIELDS: Final = re.compile(rb"(?:(?!data)[^\r\n]*+(?>\r\n|\n|\r))*+")
 
@@ -61,6 +62,9 @@ class ChatStreamMeter:
         "upstream_id",
         "usage",
     )
+
+    is_event_stream = True
+    keep_alive = KEEP_ALIVE
 
     def __init__(self, *, include_usage: bool) -> None:
         self._include_usage = include_usage
@@ -113,9 +117,13 @@ class ChatStreamMeter:
                 forward = self._take(rest)
         return forward + self._release_usage_chunk()
 
-    def delivered_text(self) -> str:
+    def output_text(self) -> str:
         """All that the model wrote, choice by choice, for an estimate when usage is missing."""
         return "\n".join(text.getvalue() for text in self._texts.values())
+
+    def ending(self, error: RelayError | None) -> bytes:
+        """The last bytes of all; several clients never finish without `[DONE]`."""
+        return DONE if error is None else render_event(error) + DONE
 
     def _take(self, event: Event) -> bytes:
         if self.done:
@@ -311,6 +319,7 @@ class BodyReading(msgspec.Struct, frozen=True, kw_only=True):
     served_tier: str | None = None
     error: RelayError | None = None
     choices: Raw = Raw()
+    body: bytes | None = None
 
     def output_text(self) -> str:
         """All that the model wrote, for an estimate when usage is missing."""

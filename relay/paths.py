@@ -8,6 +8,7 @@ into a GET.
 from typing import Final, NamedTuple
 
 from accounts.slugs import RESERVED_SLUGS
+from relay.endpoints.table import ENDPOINTS, ID
 
 __all__ = ["RESERVED_SLUGS", "Match", "allowed_methods", "match"]
 
@@ -19,13 +20,13 @@ class Match(NamedTuple):
     organization: str | None
     project: str | None
     argument: str | None
-    """The id in `/models/{id}`, which may contain slashes and colons."""
+    """The id in the path; that of `/models/{id}` may contain slashes and colons."""
     rest: str
     """The folded path behind the prefix."""
 
 
 _OPERATIONS: Final = {
-    ("chat", "completions"): "chat_completions",
+    **{row.path: row.operation for row in ENDPOINTS if ID not in row.path},
     ("models",): "models",
     ("usage",): "usage",
     ("usage", "records"): "usage_records",
@@ -33,11 +34,16 @@ _OPERATIONS: Final = {
     ("dashboard", "billing", "subscription"): "billing_subscription",
     ("dashboard", "billing", "credit_grants"): "billing_credit_grants",
 }
+# Paths with an id in them, looked at where no other fits.
+_PATTERNS: Final = tuple({row.path: row.operation for row in ENDPOINTS if ID in row.path}.items())
 _READ: Final = ("GET", "HEAD")
 _METHODS: Final = {
     **dict.fromkeys(_OPERATIONS.values(), _READ),
     "model": _READ,
-    "chat_completions": ("POST",),
+    **{
+        row.operation: tuple(r.method for r in ENDPOINTS if r.operation == row.operation)
+        for row in ENDPOINTS
+    },
     "unknown": (),
 }
 _PREFIXES: Final = (
@@ -116,13 +122,24 @@ def _operation(segments: tuple[str, ...], organization: str | None, project: str
         if again[:2] != endpoint:
             break
         segments = again
-    operation = _OPERATIONS.get(segments, "unknown")
-    argument = None
-    if ".." in segments or "." in segments:
-        operation = "unknown"
-    elif segments[:1] == ("models",) and len(segments) > 1:
-        operation, argument = "model", "/".join(segments[1:])
+    operation, argument = _named(segments)
     return Match(operation, organization, project, argument, "/" + "/".join(segments))
+
+
+def _named(segments: tuple[str, ...]) -> tuple[str, str | None]:
+    """The operation, and the id that the path names."""
+    if ".." in segments or "." in segments:
+        return "unknown", None
+    if segments[:1] == ("models",) and len(segments) > 1:
+        return "model", "/".join(segments[1:])
+    operation = _OPERATIONS.get(segments)
+    if operation is not None:
+        return operation, None
+    for path, pattern_operation in _PATTERNS:
+        at = path.index(ID)
+        if len(path) == len(segments) and path == (*segments[:at], ID, *segments[at + 1 :]):
+            return pattern_operation, segments[at]
+    return "unknown", None
 
 
 def _common() -> dict[str, Match]:

@@ -1,7 +1,9 @@
-"""How much money a chat call sets aside, and how long its answer may be for that. Pure."""
+"""How much money a call sets aside, and how long its answer may be for that. Pure."""
 
 import sys
 from dataclasses import dataclass
+
+import msgspec
 
 from billing.catalog import Quote
 from billing.engine.holds import Bounds, HoldRequest
@@ -27,6 +29,47 @@ class HoldPolicy:
 
     standard_output_tokens: int
     unknown_max_output_tokens: int
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What of a call decides how many tokens it can cost."""
+
+    prompt_bytes: int
+    """No prompt has more tokens than this, as far as the request shows it."""
+    is_opaque: bool = False
+    """There is more in the prompt than the request shows: it may fill the model's context."""
+    usual_prompt: int
+    """How many tokens such a prompt usually has, for standard holds."""
+    prompts: int = 1
+    """Each of them may fill the context."""
+    has_output: bool = True
+    output_limit: int | None = None
+    choices: int = 1
+    predicted_bytes: int = 0
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlatReservation:
+    """An amount that does not depend on how long the answer gets."""
+
+    hold: HoldRequest
+
+    covered_characters = sys.maxsize
+    step_characters = 0
+
+    def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None:  # noqa: ARG002  Other reservations need them.
+        return None
+
+    def output_cost(self, characters: int) -> int:  # noqa: ARG002  Other reservations need it.
+        return 0
+
+
+def reserve_flat(organization_id: int, amount_nano_usd: int = 0) -> FlatReservation:
+    """The same for every policy: a price that is known before the call, or none."""
+    bounds = Bounds(minimum_nano_usd=amount_nano_usd, wanted_nano_usd=amount_nano_usd)
+    hold = HoldRequest(organization_id=organization_id, strict=bounds, standard=bounds)
+    return FlatReservation(hold=hold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,33 +142,49 @@ def reserve_chat(
     policy: HoldPolicy,
     prompt_bound: int | None = None,
 ) -> Reservation:
-    """On strict holds a true upper bound; on standard ones what such a call usually costs.
-
-    `prompt_bound` is a bound on the prompt's tokens for those who know one below its bytes.
-    """
-    terms = quote.terms
+    """`prompt_bound` is a bound on the prompt's tokens for those who know one below its bytes."""
     prompt_bytes = len(request.body) if prompt_bound is None else prompt_bound
-    prompt_bound = prompt_bound_tokens(
-        prompt_bytes,
-        opaque_parts=request.opaque_parts > 0 or request.wants_audio,
-        context_tokens=terms.context_tokens,
+    needs = Needs(
+        prompt_bytes=prompt_bytes,
+        is_opaque=request.opaque_parts > 0 or request.wants_audio,
+        usual_prompt=prompt_bytes + request.opaque_parts * TOKENS_PER_OPAQUE_PART,
+        output_limit=request.output_limit,
+        choices=request.n,
+        predicted_bytes=request.predicted_bytes,
+        service_tier=request.service_tier,
     )
-    rates = terms.dearest_rates(request.service_tier, prompt_tokens_bound=prompt_bound)
-    limit = terms.max_output_tokens or policy.unknown_max_output_tokens
-    output_bound = output_bound_tokens(request.output_limit, max_output_tokens=limit)
-    predicted_bound = request.predicted_bytes
+    return reserve_tokens(needs, quote, organization_id=organization_id, policy=policy)
+
+
+def reserve_tokens(
+    needs: Needs, quote: Quote, *, organization_id: int, policy: HoldPolicy
+) -> Reservation:
+    """On strict holds a true upper bound; on standard ones what such a call usually costs."""
+    terms = quote.terms
+    context = terms.context_tokens
+    if context is not None:
+        context *= needs.prompts
+    prompt_bound = prompt_bound_tokens(
+        needs.prompt_bytes, opaque_parts=needs.is_opaque, context_tokens=context
+    )
+    rates = terms.dearest_rates(needs.service_tier, prompt_tokens_bound=prompt_bound)
+    limit, output_bound = 0, 0
+    if needs.has_output:
+        limit = terms.max_output_tokens or policy.unknown_max_output_tokens
+        output_bound = output_bound_tokens(needs.output_limit, max_output_tokens=limit)
 
     def bound(prompt_tokens: int, output_tokens: int) -> int:
         return cost_upper_bound(
             rates,
             prompt_tokens_bound=prompt_tokens,
-            output_tokens_bound=output_tokens + predicted_bound,
-            choices=request.n,
+            output_tokens_bound=output_tokens + needs.predicted_bytes,
+            choices=needs.choices,
             discount_ppm=quote.discount_ppm,
         )
 
-    usual_prompt = prompt_bytes + request.opaque_parts * TOKENS_PER_OPAQUE_PART
-    usual = bound(min(prompt_bound, usual_prompt), min(output_bound, policy.standard_output_tokens))
+    usual = bound(
+        min(prompt_bound, needs.usual_prompt), min(output_bound, policy.standard_output_tokens)
+    )
     return Reservation(
         hold=HoldRequest(
             organization_id=organization_id,
@@ -138,10 +197,11 @@ def reserve_chat(
         rates=rates,
         prompt_bound=prompt_bound,
         output_bound=output_bound,
-        predicted_bound=predicted_bound,
-        choices=request.n,
+        predicted_bound=needs.predicted_bytes,
+        choices=needs.choices,
         discount_ppm=quote.discount_ppm,
-        must_cap=terms.max_output_tokens is None
-        and (request.output_limit is None or request.output_limit > limit),
+        must_cap=needs.has_output
+        and terms.max_output_tokens is None
+        and (needs.output_limit is None or needs.output_limit > limit),
         standard_output_tokens=policy.standard_output_tokens,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from billing.catalog import Quote
 from billing.money import PPM
@@ -9,23 +10,37 @@ from billing.pricing import (
     MAX_TOKENS,
     AbsurdUsage,
     ChargeTooLarge,
+    PriceTerms,
     Usage,
     charge,
     unknown_usage_keys,
-    usage_from_openai,
 )
-from relay.requests import ChatRequest
-from relay.tokenizer import estimate_prompt_tokens, estimate_tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What an answer said of itself, and what of it came."""
+class Reading(Protocol):
+    """What an answer said of itself, and what of it came: a stream's meter, or a whole answer."""
 
-    usage: object  # As upstream reported it, unchecked; None if it did not.
-    served_tier: str | None
-    output_text: Callable[[], str]  # Asked only where the usage is missing or of no use.
-    output_seen: bool
+    @property
+    def usage(self) -> object:
+        """As upstream reported it, unchecked; None if it did not."""
+        ...
+
+    @property
+    def served_tier(self) -> str | None: ...
+    @property
+    def upstream_id(self) -> str | None: ...
+    def output_text(self) -> str:
+        """All that the model wrote, for an estimate; asked only where the usage is of no use."""
+        ...
+
+
+class Measure(NamedTuple):
+    """What a call used, and how that is known."""
+
+    usage: Usage | None = None
+    """None: nothing that could be charged."""
+    source: str = "none"
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +56,15 @@ class Price:
     flags: tuple[str, ...] = ()
 
 
-def price_chat(reading: Reading, request: ChatRequest, quote: Quote, *, cost_ppm: int) -> Price:
+NOTHING = Price()
+
+
+def price(measure: Measure, quote: Quote, *, served_tier: str | None, cost_ppm: int) -> Price:
     """Price the call by the tier that was served. `cost_ppm` is what the operator pays of it."""
-    usage, flags = _reported(reading, request, quote)
-    source = "upstream"
+    usage, source, flags = measure
     if usage is None:
-        output = reading.output_text()
-        if not output and not reading.output_seen:
-            return Price(flags=flags)
-        usage, source = _estimated(output, request), "estimated"
-    served = quote.terms.rates_for(reading.served_tier, usage.prompt_tokens)
+        return Price(flags=flags)
+    served = quote.terms.rates_for(served_tier, usage.prompt_tokens)
     if not served.is_priced:
         flags = (*flags, "unpriced_tier")
     try:
@@ -70,27 +84,60 @@ def price_chat(reading: Reading, request: ChatRequest, quote: Quote, *, cost_ppm
     )
 
 
+def measure_tokens(
+    reading: Reading,
+    terms: PriceTerms,
+    *,
+    read: Callable[[Mapping[str, Any]], Usage],
+    estimate: Callable[[str], Usage],
+    shape: tuple[int, int] = (1, 1),
+    produced: bool,
+) -> Measure:
+    """Upstream's own figures, unless they cannot be true; else an estimate of what was delivered.
+
+    `shape` is how many prompts and choices the call has: the model's limits hold for each.
+    """
+    usage, flags = _reported(reading.usage, terms, read=read, shape=shape)
+    if usage is not None:
+        return Measure(usage, "upstream", flags)
+    output = reading.output_text()
+    if not output and not produced:
+        return Measure(flags=flags)
+    return Measure(estimate(output), "estimated", flags)
+
+
 def _reported(
-    reading: Reading, request: ChatRequest, quote: Quote
+    raw: object,
+    terms: PriceTerms,
+    *,
+    read: Callable[[Mapping[str, Any]], Usage],
+    shape: tuple[int, int],
 ) -> tuple[Usage | None, tuple[str, ...]]:
-    """Upstream's own figures, unless they cannot be true."""
-    raw = reading.usage
     if raw is None:
         return None, ()
     if not isinstance(raw, Mapping):
         return None, ("absurd_usage",)
     try:
-        usage = usage_from_openai(raw)
+        usage = read(raw)
     except AbsurdUsage:
         return None, ("absurd_usage",)
-    if quote.terms.limit_breach(usage, choices=request.n) is not None:
+    if _breaks_limits(usage, terms, *shape):
         return None, ("absurd_usage",)
     return usage, ("unknown_usage_keys",) if unknown_usage_keys(raw) else ()
 
 
-def _estimated(output: str, request: ChatRequest) -> Usage:
-    prompt = min(estimate_prompt_tokens(request.model, request.body), MAX_TOKENS)
-    completion = min(estimate_tokens(request.model, output), MAX_TOKENS)
+def _breaks_limits(usage: Usage, terms: PriceTerms, prompts: int, choices: int) -> bool:
+    if prompts == 1:
+        return terms.limit_breach(usage, choices=choices) is not None
+    context, most = terms.context_tokens, terms.max_output_tokens
+    return (context is not None and usage.prompt_tokens > context * prompts) or (
+        most is not None and usage.completion_tokens > most * choices
+    )
+
+
+def text_usage(prompt_tokens: int, completion_tokens: int = 0) -> Usage:
+    """An estimate: plain text both ways."""
+    prompt, completion = min(prompt_tokens, MAX_TOKENS), min(completion_tokens, MAX_TOKENS)
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,

@@ -10,47 +10,63 @@ import asyncio
 from contextlib import suppress
 
 from relay.calls import OpenCall
-from relay.errors import RelayError, render_event
+from relay.endpoints.base import StreamMeter
+from relay.errors import RelayError
 from relay.exchange import ClientLeft
 from relay.headers import client_headers
-from relay.meter import KEEP_ALIVE, ChatStreamMeter
 from relay.runtime import Runtime
-from relay.settlement import Price, Reading
+from relay.settlement import NOTHING
 from relay.upstream import UpstreamError, UpstreamResponse
 from relay.upstream_errors import from_failure
 
-DONE = b"data: [DONE]\n\n"
 OK = 200
 END_SECONDS = 0.5
 
 
+class Unfinished(Exception):
+    """The answer broke, and its kind has no way to say so: the connection must break, too."""
+
+
 class StreamRelay:
-    def __init__(self, call: OpenCall, response: UpstreamResponse, runtime: Runtime) -> None:
+    def __init__(
+        self, call: OpenCall, response: UpstreamResponse, *, meter: StreamMeter, runtime: Runtime
+    ) -> None:
         self._call = call
         self._response = response
         self._drains = runtime.drains
         self._keep_alive_seconds = runtime.settings.keep_alive_seconds
-        self._meter = ChatStreamMeter(include_usage=call.request.include_usage)
+        self._meter = meter
         self._error: RelayError | None = None
         self._client: asyncio.Task[None]  # Watches it.
         self._drained_bytes = 0
         self._given_up = False  # Cancelled upstream, because its client left.
 
     async def run(self) -> None:
+        """Relay it all. Raises RelayError where the client must see the connection break."""
         self._client = asyncio.create_task(self._attend_client())
         try:
-            with self._call.cuttable():
-                await self._pump()
+            await self._run()
+        except Exception:
+            self._settle_crashed()
+            raise
+        if self._meter.done:
+            await self._let_upstream_end()
+
+    async def _run(self) -> None:
+        try:
+            await self._pump()
+        except asyncio.CancelledError:
+            if not self._call.was_cut():
+                raise
         except UpstreamError as error:
             self._error = from_failure(error)
         finally:
+            self._call.beyond_cuts()
             self._client.cancel()
         if self._given_up:
             self._meter.feed(self._response.read_now())
             await self._response.close()
         await self._finish()
-        if self._meter.done:
-            await self._let_upstream_end()
 
     # --- The client's side -----------------------------------------------------------------------
 
@@ -79,8 +95,8 @@ class StreamRelay:
             except TimeoutError:
                 silent = self._response.silent_seconds
                 wait = pause - silent if silent < pause else pause
-            if silent >= pause and self._meter.is_between_events:
-                await self._call.exchange.stream(KEEP_ALIVE)
+            if silent >= pause and self._meter.is_between_events and self._meter.keep_alive:
+                await self._call.exchange.stream(self._meter.keep_alive)
 
     # --- The upstream's side ---------------------------------------------------------------------
 
@@ -98,7 +114,11 @@ class StreamRelay:
         """Until the stream ends, or its client is seen to have left."""
         call, meter, read = self._call, self._meter, self._response.read
         stream = call.exchange.stream
-        await call.exchange.stream_start(client_headers(self._response.headers))
+        headers = client_headers(self._response.headers)
+        if meter.is_event_stream:
+            await call.exchange.stream_start(headers)
+        else:
+            await call.exchange.respond_start(OK, headers)
         while chunk := await read():
             forward = meter.feed(chunk)  # Before the send: what was produced is owed.
             if meter.characters > call.covered_characters:
@@ -149,22 +169,28 @@ class StreamRelay:
             error = error or refused
         if error is not None:
             call.exchange.log["error"] = error.code or error.type
-            last += render_event(error)
         elif meter.error is not None:
             call.exchange.log["error"] = meter.error.code or meter.error.type
-        await call.exchange.stream_end(last + DONE)
+        ending = meter.ending(error)
+        if ending is None:
+            raise Unfinished from error
+        await call.exchange.stream_end(last + ending)
 
     def _settle(self) -> None:
         call, meter = self._call, self._meter
         if not (meter.is_complete or meter.output_seen or call.client_left):
-            call.settle("upstream_error", Price(), status=OK)
+            call.settle("upstream_error", NOTHING, status=OK)
             return
         outcome = "completed" if meter.is_complete else "interrupted"
-        reading = Reading(
-            usage=meter.usage,
-            served_tier=meter.served_tier,
-            output_text=meter.delivered_text,
-            # Who leaves so that the call must be cancelled pays for the prompt that upstream read.
-            output_seen=meter.output_seen or self._given_up,
-        )
-        call.settle("client_left" if call.client_left else outcome, call.price(reading), status=OK)
+        # Who leaves so that the call must be cancelled pays for the prompt that upstream read.
+        price = call.price(meter, produced=meter.output_seen or self._given_up)
+        call.settle("client_left" if call.client_left else outcome, price, status=OK)
+
+    def _settle_crashed(self) -> None:
+        """An error of our own: what the client has got until then is not given away."""
+        call, meter = self._call, self._meter
+        if call.is_open and call.exchange.status and meter.output_seen:
+            call.upstream_id = meter.upstream_id or ""
+            with suppress(RelayError):
+                price = call.price(meter, produced=True)
+                call.settle("interrupted", price, status=OK)

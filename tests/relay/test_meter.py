@@ -67,7 +67,7 @@ def test_a_usual_stream() -> None:
     assert meter.done
     assert meter.is_complete
     assert meter.error is None
-    assert meter.delivered_text() == "Hello 你好"
+    assert meter.output_text() == "Hello 你好"
     assert meter.output_seen
     assert meter.finish_reasons == {0: "stop"}
     assert meter.upstream_id == "chatcmpl-1"
@@ -97,7 +97,7 @@ def test_nothing_follows_done() -> None:
         forwarded, meter = run(*chunks)
         assert forwarded == before[0]
         assert meter.usage == USAGE
-        assert meter.delivered_text() == "a"
+        assert meter.output_text() == "a"
         assert meter.done
 
 
@@ -154,7 +154,7 @@ def test_whatever_the_model_writes_is_output(delta: dict[str, Any], expected: st
     sent = event(chunk(delta))
     forwarded, meter = run(sent, STOP, DONE)
     assert forwarded == sent + STOP
-    assert meter.delivered_text() == expected
+    assert meter.output_text() == expected
     assert meter.output_seen
     assert meter.served_tier == "default"
 
@@ -163,13 +163,13 @@ def test_whatever_the_model_writes_is_output(delta: dict[str, Any], expected: st
 def test_a_role_alone_is_no_output(delta: dict[str, Any]) -> None:
     _, meter = run(event(chunk(delta)), STOP, DONE)
     assert not meter.output_seen
-    assert meter.delivered_text() == ""
+    assert meter.output_text() == ""
 
 
 def test_audio_without_a_transcript_is_output_too() -> None:
     _, meter = run(event(chunk({"audio": {"data": "AAAA"}})))
     assert meter.output_seen
-    assert meter.delivered_text() == ""
+    assert meter.output_text() == ""
 
 
 def test_choices_do_not_run_into_each_other() -> None:
@@ -177,7 +177,7 @@ def test_choices_do_not_run_into_each_other() -> None:
     chunks = [event(chunk({"content": content}, index=index)) for index, content in deltas]
     ends = [event(chunk(finish_reason="length", index=index)) for index in (0, 1)]
     _, meter = run(*chunks, *ends, DONE)
-    assert meter.delivered_text() == "one two\nun deux"
+    assert meter.output_text() == "one two\nun deux"
     assert meter.finish_reasons == {0: "length", 1: "length"}
 
 
@@ -186,7 +186,7 @@ def test_the_text_that_is_kept_is_bounded() -> None:
     part = text("x" * 100_000)
     for _ in range(30):
         assert meter.feed(part) == part
-    assert len(meter.delivered_text()) == MAX_TEXT_CHARACTERS
+    assert len(meter.output_text()) == MAX_TEXT_CHARACTERS
 
 
 @pytest.mark.parametrize("served", ["default", "priority", "flex"])
@@ -234,7 +234,7 @@ def test_a_cut_stream_is_not_complete() -> None:
 def test_only_the_last_empty_line_is_missing(missing: bytes) -> None:
     forwarded, meter = run(text("a"), text("b").removesuffix(missing))
     assert forwarded == text("a") + text("b")
-    assert meter.delivered_text() == "ab"
+    assert meter.output_text() == "ab"
     assert run(text("a"), DONE.removesuffix(missing))[1].done
     _, meter = run(text("a"), event(usage_chunk()).removesuffix(missing))
     assert meter.usage == USAGE
@@ -268,7 +268,7 @@ def test_an_error_is_told_once_in_our_shape_and_ends_the_output(raw: bytes, befo
     assert meter.usage == USAGE
     assert not meter.is_complete
     assert meter.output_seen == bool(before)
-    assert meter.delivered_text() == ("a" if before else "")
+    assert meter.output_text() == ("a" if before else "")
 
 
 def test_no_usage_chunk_is_shown_beside_an_error() -> None:
@@ -329,7 +329,7 @@ def test_half_a_surrogate_pair_passes() -> None:
     chunks = [b"data: " + half + b"\n\n" for half in halves]
     forwarded, meter = run(*chunks, DONE)
     assert forwarded == b"".join(chunks)
-    assert meter.delivered_text() == "\ud83d"
+    assert meter.output_text() == "\ud83d"
     assert meter.is_complete
 
 
@@ -365,7 +365,7 @@ def test_data_in_several_lines_stays_in_several_lines() -> None:
     raw = b'data: {"choices":\ndata: [{"delta":{"content":"a"}}]}\n\n'
     forwarded, meter = run(b"event: x\n" + raw, DONE)
     assert forwarded == raw
-    assert meter.delivered_text() == "a"
+    assert meter.output_text() == "a"
 
 
 @pytest.mark.parametrize("place", ["content", "skipped"])
@@ -373,7 +373,7 @@ def test_invalid_utf8_is_never_forwarded(place: str) -> None:
     broken = text("a~") if place == "content" else event(chunk({"content": "a"}, x="~"))
     forwarded, meter = run(broken.replace(b"~", b"\xe4\xbd"), event(usage_chunk()), DONE)
     assert forwarded == broken.replace(b"~", "\ufffd".encode())
-    assert meter.delivered_text() == ("a\ufffd" if place == "content" else "a")
+    assert meter.output_text() == ("a\ufffd" if place == "content" else "a")
     assert meter.usage == USAGE
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay import chat
+from relay import relaying
+from relay.endpoints import chat
 from relay.tokenizer import tight_prompt_bound
 from tests.adversary.gateway import MODEL, USD, Gateway, until
 
@@ -57,7 +58,7 @@ async def test_who_was_just_refused_has_no_more_prompts_counted(
         return tight_prompt_bound(body, models)
 
     monkeypatch.setattr(chat, "tight_prompt_bound", count)
-    monkeypatch.setattr(chat, "RECOUNT_SECONDS", 3600.0)
+    monkeypatch.setattr(relaying, "RECOUNT_SECONDS", 3600.0)
     poor, other = [
         await gateway.customer(4_000 * INPUT_NANO_USD + 256 * OUTPUT_NANO_USD, strict=True)
         for _ in range(2)

@@ -1,0 +1,242 @@
+"""What the life of a call asks of its endpoint: the interface that every endpoint implements.
+
+A handler is stateless: one object serves all calls of its endpoint. What it has read of one call is
+its request, which the handler alone understands; the life of the call (`relay.relaying`) only hands
+it around. To add an endpoint, add a row to `relay.endpoints.table` and a handler to
+`relay.endpoints.handlers`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from billing.catalog import Quote
+from billing.engine.holds import HoldRequest
+from relay.endpoints.table import Endpoint
+from relay.errors import RelayError
+from relay.exchange import Exchange
+from relay.json_members import Members
+from relay.reservation import HoldPolicy
+from relay.settlement import Measure, Reading
+from relay.upstream import UpstreamResponse
+
+JSON: bytes = b"application/json"
+
+
+class CallRequest(Protocol):
+    """What the life of a call itself wants to know of a request."""
+
+    @property
+    def model(self) -> str:
+        """The public model; empty where the endpoint has none."""
+        ...
+
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def service_tier(self) -> str | None: ...
+    @property
+    def namespaced(self) -> Mapping[str, str]:
+        """The values of `relay.fields.NAMESPACED` that the client sent."""
+        ...
+
+
+class JsonRequest(CallRequest, Protocol):
+    """A request whose body is one JSON object."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def members(self) -> Members: ...
+
+
+class Reservation(Protocol):
+    """What a call sets aside. `relay.reservation` has one by tokens and one of a flat amount."""
+
+    @property
+    def hold(self) -> HoldRequest: ...
+    @property
+    def covered_characters(self) -> int:
+        """How much streamed output a standard hold covers from the start."""
+        ...
+
+    @property
+    def step_characters(self) -> int: ...
+    def output_cost(self, characters: int) -> int: ...
+    def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None: ...
+
+
+class Reference(NamedTuple):
+    """An id in a request that names what upstream keeps."""
+
+    field: str
+    id: str
+
+
+class Answer(Reading, Protocol):
+    """A whole answer, read before any of it goes out."""
+
+    @property
+    def kind(self) -> Literal["completion", "error", "unreadable"]:
+        """All but the first are no success after all, and nothing is charged."""
+        ...
+
+    @property
+    def error(self) -> RelayError | None:
+        """What upstream said instead of an answer, if it did."""
+        ...
+
+    @property
+    def body(self) -> bytes | None:
+        """What the client gets instead of upstream's bytes; None: just those."""
+        ...
+
+
+class StreamMeter(Reading, Protocol):
+    """Follows a streamed answer of any kind: events, audio, text.
+
+    It holds the last piece back, which goes out only after the call is settled: `finish` gives it.
+    """
+
+    is_event_stream: bool
+    """Else the client gets the content type that upstream said, and nothing is put in between."""
+    keep_alive: bytes
+    """What may be sent to the client between two pieces to show that it lives; empty: nothing."""
+    characters: int
+    """How much of the output came that a growing hold must cover."""
+    done: bool
+    """Nothing more will be forwarded but what `finish` gives."""
+    error: RelayError | None
+    """Upstream reported an error or sent what cannot be read; the client has been told of it."""
+    output_seen: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """The answer came to its end as far as can be told now."""
+        ...
+
+    @property
+    def is_between_events(self) -> bool: ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What to forward at once."""
+        ...
+
+    def finish(self) -> bytes:
+        """What is still to be forwarded when upstream has ended, or was left."""
+        ...
+
+    def ending(self, error: RelayError | None) -> bytes | None:
+        """The last bytes of all; `error` is what the client still must be told.
+
+        None: there is no way to tell it, so the connection is broken instead.
+        """
+        ...
+
+
+R = TypeVar("R", bound=CallRequest)
+
+
+class Handler(ABC, Generic[R]):
+    """One endpoint. All methods but `read` are pure."""
+
+    # Whether the body can be sent again to another channel after one did not take it.
+    replayable: ClassVar[bool] = True
+
+    # --- Reading ---------------------------------------------------------------------------------
+
+    def parse(self, body: bytes) -> R:
+        """The request of a JSON endpoint. Raises InvalidRequest."""
+        raise NotImplementedError
+
+    async def read(self, exchange: Exchange, endpoint: Endpoint, argument: str | None) -> R:
+        """The request of any other endpoint: of a multipart body, or of a path without one.
+
+        `argument` is the `{id}` of the path. Raises RelayError, ClientLeft.
+        """
+        raise NotImplementedError
+
+    def references(self, request: R) -> Iterable[Reference]:  # noqa: ARG002  Most name nothing.
+        """The ids that the request names: each must be the organization's own."""
+        return ()
+
+    # --- Money -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def reserve(
+        self, request: R, quote: Quote, *, organization_id: int, policy: HoldPolicy
+    ) -> Reservation:
+        """What the call may cost at most. Raises InvalidRequest for what has no price."""
+
+    def reserve_closely(
+        self,
+        request: R,  # noqa: ARG002  Most know no closer bound.
+        quote: Quote,  # noqa: ARG002
+        *,
+        organization_id: int,  # noqa: ARG002
+        policy: HoldPolicy,  # noqa: ARG002
+        upstream_models: set[str],  # noqa: ARG002
+    ) -> "Closer":
+        """For those who cannot pay the first: what it may cost at most, looked at more closely."""
+        return NO_CLOSER
+
+    @abstractmethod
+    def measure(self, request: R, reading: Reading, quote: Quote, *, produced: bool) -> Measure:
+        """What was used: by what upstream reported or, failing that, by what was delivered.
+
+        `produced`: upstream has worked for the call even if nothing of it can be seen.
+        """
+
+    # --- Upstream --------------------------------------------------------------------------------
+
+    def target(self, request: R, endpoint: Endpoint) -> bytes:  # noqa: ARG002  Most have but one.
+        """The path behind the channel's base URL, and the query."""
+        return endpoint.target
+
+    def content_type(self, request: R) -> bytes:  # noqa: ARG002  Multipart bodies have boundaries.
+        return JSON
+
+    @abstractmethod
+    def upstream_body(
+        self,
+        request: R,
+        *,
+        quote: Quote,
+        upstream_model: str,
+        output_cap: int | None,
+        namespaced: Mapping[str, str],
+    ) -> bytes:
+        """What goes upstream: the client's own bytes wherever nothing has to change.
+
+        `output_cap` is how long each answer may be for the money that is held; None: as long as it
+        likes. `namespaced` are the values of `relay.fields.NAMESPACED` as upstream may see them.
+        """
+
+    # --- Answers ---------------------------------------------------------------------------------
+
+    def meter(self, request: R, response: UpstreamResponse) -> StreamMeter | None:  # noqa: ARG002  Few answers are streams.
+        """Follows the answer if it is to be relayed as it comes; None: it is read whole."""
+        return None
+
+    @abstractmethod
+    def read_answer(self, request: R, body: bytes) -> Answer:
+        """Reads a whole answer that came with a status of success."""
+
+
+class Closer(NamedTuple):
+    """A closer look at what a call may cost."""
+
+    reservation: Reservation | None = None
+    """None: it costs no less than was thought."""
+    was_dear: bool = False
+    """Looking took milliseconds: it is not done again soon for an organization that cannot pay."""
+
+
+NO_CLOSER = Closer()
+
+
+def is_event_stream(response: UpstreamResponse) -> bool:
+    return any(
+        name == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in response.headers
+    )

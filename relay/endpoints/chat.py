@@ -1,0 +1,97 @@
+"""POST /chat/completions."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from typing_extensions import override
+
+from billing.catalog import Quote
+from billing.pricing import Usage, usage_from_openai
+from relay.endpoints.base import NO_CLOSER, Closer, Handler, StreamMeter, is_event_stream
+from relay.meter import BodyReading, ChatStreamMeter, meter_body
+from relay.requests import ChatRequest, parse_chat, upstream_body
+from relay.reservation import HoldPolicy, Reservation, reserve_chat
+from relay.settlement import Measure, Reading, measure_tokens, text_usage
+from relay.tokenizer import estimate_prompt_tokens, estimate_tokens, tight_prompt_bound
+from relay.upstream import UpstreamResponse
+
+
+class ChatHandler(Handler[ChatRequest]):
+    @override
+    def parse(self, body: bytes) -> ChatRequest:
+        return parse_chat(body)
+
+    @override
+    def reserve(
+        self, request: ChatRequest, quote: Quote, *, organization_id: int, policy: HoldPolicy
+    ) -> Reservation:
+        return reserve_chat(request, quote, organization_id=organization_id, policy=policy)
+
+    @override
+    def reserve_closely(
+        self,
+        request: ChatRequest,
+        quote: Quote,
+        *,
+        organization_id: int,
+        policy: HoldPolicy,
+        upstream_models: set[str],
+    ) -> Closer:
+        # A picture may fill the context, and what a search finds is in the prompt, too.
+        if request.opaque_parts or request.wants_audio or request.searches_web:
+            return NO_CLOSER
+        bound = tight_prompt_bound(request.body, upstream_models)
+        if bound >= len(request.body):
+            return NO_CLOSER
+        closer = reserve_chat(
+            request, quote, organization_id=organization_id, policy=policy, prompt_bound=bound
+        )
+        return Closer(closer, was_dear=True)
+
+    @override
+    def measure(
+        self, request: ChatRequest, reading: Reading, quote: Quote, *, produced: bool
+    ) -> Measure:
+        return measure_tokens(
+            reading,
+            quote.terms,
+            read=usage_from_openai,
+            estimate=partial(_estimate, request),
+            shape=(1, request.n),
+            produced=produced,
+        )
+
+    @override
+    def upstream_body(
+        self,
+        request: ChatRequest,
+        *,
+        quote: Quote,
+        upstream_model: str,
+        output_cap: int | None,
+        namespaced: Mapping[str, str],
+    ) -> bytes:
+        return upstream_body(
+            request,
+            upstream_model=upstream_model,
+            include_usage=True,
+            output_cap=output_cap,
+            cap_field=quote.terms.output_cap_field,
+            namespaced=namespaced,
+        )
+
+    @override
+    def meter(self, request: ChatRequest, response: UpstreamResponse) -> StreamMeter | None:
+        if request.stream and is_event_stream(response):
+            return ChatStreamMeter(include_usage=request.include_usage)
+        return None
+
+    @override
+    def read_answer(self, request: ChatRequest, body: bytes) -> BodyReading:
+        return meter_body(body)
+
+
+def _estimate(request: ChatRequest, output: str) -> Usage:
+    return text_usage(
+        estimate_prompt_tokens(request.model, request.body), estimate_tokens(request.model, output)
+    )

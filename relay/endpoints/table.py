@@ -1,0 +1,71 @@
+"""Every endpoint that is offered, one row each: what it is, its unit, its limits. Pure.
+
+A path that is not in this table reaches no upstream. How an endpoint reads, holds and prices its
+calls is its handler's affair (`relay.endpoints.handlers`): there is exactly one for every row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+ID: Final = "{id}"
+
+
+class BodyKind(Enum):
+    """What a request's body is, and thus how it is read."""
+
+    JSON = "json"  # Read whole, decoded where it matters, forwarded as it came.
+    MULTIPART = "multipart"  # Passed on part by part, its file never read whole.
+    NONE = "none"  # There is none that anybody would look at.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    operation: str
+    """What the path is called inside; paths that take several methods have a row for each."""
+    method: str
+    path: tuple[str, ...]
+    """The segments behind the prefix; one of them may be `{id}`."""
+    name: str = ""
+    """In usage records, and the name under which the price book lists models for it."""
+    body: BodyKind = BodyKind.JSON
+    body_limit_bytes: int | None = None
+    """None: the operator's limit for JSON bodies."""
+    meter: str
+    """What says how much was used."""
+    units: tuple[str, ...]
+    streamed: bool = False
+    is_free: bool = False
+    """Nothing is held and nothing charged, but every call is recorded."""
+    default_model: str = ""
+    """What upstream takes where the client may leave the model out."""
+    id_fields: tuple[str, ...] = ()
+    """Where a request may name what upstream keeps: it must be the organization's own."""
+
+    target: bytes = field(init=False)
+    """The path upstream; where it has an id, the handler says it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", ("/" + "/".join(self.path)).encode())
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.operation, self.method
+
+
+_TOKENS: Final = ("input tokens", "cached input tokens", "output tokens")
+
+ENDPOINTS: Final = (
+    Endpoint(
+        operation="chat_completions",
+        method="POST",
+        path=("chat", "completions"),
+        name="chat/completions",
+        meter="usage",
+        units=_TOKENS,
+        streamed=True,
+    ),
+)
+
+ROWS: Final[Mapping[tuple[str, str], Endpoint]] = {row.key: row for row in ENDPOINTS}

@@ -1,0 +1,297 @@
+"""The life of a call, whatever its endpoint: admit, hold, send, relay, settle."""
+
+import asyncio
+import random
+from contextlib import suppress
+
+import msgspec
+
+from accounts.directory import Principal
+from billing.catalog import Quote
+from billing.engine import Hold, InsufficientQuota
+from relay import errors
+from relay.calls import OpenCall
+from relay.channel_table import ChannelRoute
+from relay.endpoints.base import CallRequest
+from relay.endpoints.handlers import HANDLERS
+from relay.endpoints.table import BodyKind, Endpoint
+from relay.errors import RelayError
+from relay.exchange import Exchange
+from relay.fields import InvalidRequest
+from relay.free_tier import FreeTier
+from relay.headers import client_headers, upstream_headers
+from relay.namespaces import Namespaces
+from relay.routing import choose
+from relay.runtime import Runtime
+from relay.settlement import NOTHING
+from relay.streaming import StreamRelay
+from relay.upstream import UpstreamError, UpstreamRequest, UpstreamResponse
+from relay.upstream_errors import from_failure, from_upstream
+
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+ERROR_LIMIT_BYTES = 1024 * 1024
+OK = 200
+INTERNAL_ERROR = 500
+# To count a long prompt takes milliseconds: not for each call of who was just found unable to pay.
+RECOUNT_SECONDS = 1.0
+MAX_REMEMBERED = 4096
+# Upstream says with these that it did not take the call, so another channel may.
+NOT_TAKEN = frozenset({429, 503})
+# Sold by the batch endpoint, with its own terms; no single call is served on it.
+BATCH_TIER = "batch"
+
+
+class Relaying:
+    def __init__(self, runtime: Runtime) -> None:
+        self.open_calls: set[OpenCall] = set()
+        self._runtime = runtime
+        self._uncounted_until: dict[int, float] = {}
+        self._free_tier = FreeTier(
+            models=runtime.settings.free_tier_models,
+            concurrency=runtime.settings.free_tier_concurrency,
+        )
+        self._namespaces = Namespaces(secret=runtime.settings.key_pepper)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Returns when no call is open."""
+        await self._idle.wait()
+
+    async def serve(
+        self, exchange: Exchange, principal: Principal, endpoint: Endpoint, argument: str | None
+    ) -> None:
+        """Answer one call. Raises RelayError while nothing of the answer was sent."""
+        handler = HANDLERS[endpoint.key]
+        if endpoint.body is BodyKind.JSON:
+            limit = endpoint.body_limit_bytes or self._runtime.settings.body_limit_bytes
+            request: CallRequest = handler.parse(await exchange.body(limit))
+        else:
+            request = await handler.read(exchange, endpoint, argument)
+        exchange.log["model"] = request.model
+        exchange.log["stream"] = request.stream
+        quote, candidates = self._offer(request, principal)
+        call = OpenCall(
+            exchange=exchange,
+            principal=principal,
+            endpoint=endpoint,
+            handler=handler,
+            request=request,
+            quote=quote,
+        )
+        self.open_calls.add(call)
+        self._idle.clear()
+        try:
+            await self._run(call, candidates)
+        except RelayError as error:
+            _end(call, status=error.status)
+            raise
+        finally:
+            _end(call, status=INTERNAL_ERROR)
+            self.open_calls.discard(call)
+            if not self.open_calls:
+                self._idle.set()
+
+    async def _run(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
+        try:
+            hold = await self._hold(call, candidates)
+            if hold.free_tier:
+                with self._free_tier.admitted(hold, call.request.model):
+                    await self._relay(call, candidates)
+            else:
+                await self._relay(call, candidates)
+        except asyncio.CancelledError:
+            if not call.was_cut():
+                raise
+        finally:
+            call.beyond_cuts()
+        if not call.exchange.status:  # It was cut.
+            raise call.unfinished() if call.was_sent else errors.server_draining()
+
+    # --- Before it is sent -----------------------------------------------------------------------
+
+    def _offer(
+        self, request: CallRequest, principal: Principal
+    ) -> tuple[Quote, list[ChannelRoute]]:
+        """The price of the call and the channels that could serve it; no price, no call."""
+        catalog, model = self._runtime.catalog, request.model
+        if catalog is None:
+            raise errors.store_unavailable()
+        allowed = principal.allowed_models
+        quote = catalog.quote(model, principal.organization_id)
+        if quote is None or (allowed is not None and model not in allowed):
+            raise errors.model_not_found(model)
+        candidates = self._runtime.channels.candidates(model)
+        if not candidates:
+            raise errors.model_not_found(model)
+        tier = request.service_tier
+        if tier is not None and (tier == BATCH_TIER or not quote.terms.prices_tier(tier)):
+            raise InvalidRequest(
+                f"Invalid value for 'service_tier': the model has no price for '{tier}'.",
+                param="service_tier",
+                code="unsupported_value",
+            )
+        return quote, candidates
+
+    async def _hold(self, call: OpenCall, candidates: list[ChannelRoute]) -> Hold:
+        """Set aside what the call may cost; looked at more closely for who cannot pay it."""
+        settings, engine = self._runtime.settings, self._runtime.engine
+        seconds = settings.deadlines.total_seconds
+        first = call.handler.reserve(
+            call.request,
+            call.quote,
+            organization_id=call.principal.organization_id,
+            policy=settings.hold_policy,
+        )
+        with suppress(InsufficientQuota):
+            return await call.open(engine, first, seconds=seconds)
+        organization_id = call.principal.organization_id
+        now = asyncio.get_running_loop().time()
+        if now < self._uncounted_until.get(organization_id, 0):
+            raise errors.insufficient_quota()
+        closer = call.handler.reserve_closely(
+            call.request,
+            call.quote,
+            organization_id=organization_id,
+            policy=settings.hold_policy,
+            upstream_models={route.upstream_model(call.request.model) for route in candidates},
+        )
+        if closer.reservation is not None:
+            with suppress(InsufficientQuota):
+                return await call.open(engine, closer.reservation, seconds=seconds)
+        if closer.was_dear:
+            self._count_later(organization_id, now + RECOUNT_SECONDS)
+        raise errors.insufficient_quota()
+
+    def _count_later(self, organization_id: int, until: float) -> None:
+        if len(self._uncounted_until) >= MAX_REMEMBERED:
+            self._uncounted_until.clear()
+        self._uncounted_until[organization_id] = until
+
+    # --- Sending ---------------------------------------------------------------------------------
+
+    async def _relay(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
+        response = await self._send(call, candidates)
+        try:
+            if response.status != OK:
+                raise await _refusal(response)
+            meter = call.handler.meter(call.request, response)
+            if meter is None:
+                await _relay_body(call, response)
+            else:
+                await StreamRelay(call, response, meter=meter, runtime=self._runtime).run()
+        finally:
+            await response.close()
+
+    async def _send(self, call: OpenCall, candidates: list[ChannelRoute]) -> UpstreamResponse:
+        """Send to one channel after another, as long as none took the call."""
+        tried: set[int] = set()
+        refusal: RelayError | None = None
+        cap = call.output_cap()
+        while True:
+            route = choose(candidates, tried=tried, draw=random.random())  # noqa: S311  It balances load.
+            if route is None:
+                raise refusal or errors.upstream_unavailable()
+            tried.add(route.id)
+            call.sent_to(route)
+            try:
+                response = await self._runtime.upstream.send(self._request(call, route, cap))
+            except UpstreamError as error:
+                refusal = from_failure(error)
+                if error.sent:
+                    raise refusal from error
+                continue
+            call.first_byte_ms = call.exchange.elapsed_ms()
+            may_try_on = len(tried) < len(candidates) and call.handler.replayable
+            if response.status in NOT_TAKEN and may_try_on:
+                refusal = await _refusal(response)
+                await response.close()
+                continue
+            return response
+
+    def _request(self, call: OpenCall, route: ChannelRoute, cap: int | None) -> UpstreamRequest:
+        request, handler = call.request, call.handler
+        namespaced = request.namespaced
+        if namespaced:
+            namespaced = self._namespaces.of(call.principal.organization_id).inside(namespaced)
+        return UpstreamRequest(
+            destination=route.destination,
+            method=call.endpoint.method.encode(),
+            target=route.base_path + handler.target(request, call.endpoint),
+            headers=upstream_headers(
+                call.exchange.headers,
+                host=route.destination.authority,
+                authorization=route.authorization,
+                content_type=handler.content_type(request),
+            ),
+            body=handler.upstream_body(
+                request,
+                quote=call.quote,
+                upstream_model=route.upstream_model(request.model),
+                output_cap=cap,
+                namespaced=namespaced,
+            ),
+            deadlines=self._runtime.settings.deadlines,
+        )
+
+
+# --- Whole answers -------------------------------------------------------------------------------
+
+
+async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
+    """Relay an answer that is not a stream: settled whole before any of it goes out."""
+    try:
+        body = await response.read_all(ANSWER_LIMIT_BYTES)
+    except UpstreamError as error:
+        raise from_failure(error) from error
+    answer = call.handler.read_answer(call.request, body)
+    if answer.kind != "completion":
+        raise answer.error or errors.upstream_failed()
+    call.upstream_id = answer.upstream_id or ""
+    outcome = "client_left" if _has_left(call.exchange) else "completed"
+    call.settle(outcome, call.price(answer, produced=False), status=OK)
+    await call.kept()
+    headers = client_headers(response.headers)
+    await call.exchange.answer(OK, headers, answer.body or body)
+
+
+def _has_left(exchange: Exchange) -> bool:
+    """Whether the client is known to be gone, without waiting for it."""
+    departure = exchange.departure()
+    try:
+        departure.send(None)
+    except StopIteration:
+        return True
+    finally:
+        departure.close()
+    return False
+
+
+def _end(call: OpenCall, *, status: int) -> None:
+    """Whatever happened: a call that is still open was not answered, and costs nothing."""
+    if not call.is_open:
+        return
+    if not call.was_sent:
+        call.release()
+        return
+    with suppress(RelayError):  # The answer is an error already.
+        call.settle("upstream_error", NOTHING, status=status)
+
+
+async def _refusal(response: UpstreamResponse) -> RelayError:
+    """What the client is told of an answer that is no success."""
+    try:
+        body = await response.read_all(ERROR_LIMIT_BYTES)
+        document = msgspec.json.decode(body)
+    except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = None
+    error = document.get("error") if isinstance(document, dict) else None
+    return from_upstream(response.status, error, retry_after_seconds=_retry_after(response))
+
+
+def _retry_after(response: UpstreamResponse) -> float | None:
+    for name, value in response.headers:
+        if name == b"retry-after":
+            with suppress(ValueError):
+                return float(value)
+    return None
