@@ -70,10 +70,10 @@ def _choice(draft: Draft, *, index: int, request: ChatRequest, tokenizer: Tokeni
     text = draft.text
     chunks = request.knobs.chunks
     if draft.is_demo and chunks is not None:
-        text = _lengthened(text, tokens=chunks, tokenizer=tokenizer)
+        text = demo_lengthened(text, tokens=chunks, tokenizer=tokenizer)
     finish_reason: FinishReason = _finish_reason(draft)
     if draft.kind in ("content", "refusal"):
-        text = _stopped(text, request.stop)
+        text = text_stopped(text, request.stop)
     name_tokens = tokenizer.count(draft.name)
     if request.token_limit is not None:
         short = tokenizer.cut(text, limit=max(0, request.token_limit - name_tokens))
@@ -96,7 +96,7 @@ def _finish_reason(draft: Draft) -> FinishReason:
     return "function_call" if draft.kind == "function_call" else "stop"
 
 
-def _lengthened(text: str, *, tokens: int, tokenizer: Tokenizer) -> str:
+def demo_lengthened(text: str, *, tokens: int, tokenizer: Tokenizer) -> str:
     unit = f" {text}"
     have = len(list(tokenizer.pieces(text)))
     if have >= tokens:
@@ -106,7 +106,7 @@ def _lengthened(text: str, *, tokens: int, tokenizer: Tokenizer) -> str:
     )
 
 
-def _stopped(text: str, stop: str | list[str] | None) -> str:
+def text_stopped(text: str, stop: str | list[str] | None) -> str:
     """The text up to the first stop sequence."""
     sequences = [stop] if isinstance(stop, str) else stop or []
     places = [text.find(sequence) for sequence in sequences if sequence]
@@ -132,7 +132,7 @@ def _draft(request: ChatRequest) -> Draft:
 
 def _call_draft(called: Callable, request: ChatRequest) -> Draft:
     if called.kind == "custom":
-        text = _quote(_said(request)[-1]) if _said(request) else ""
+        text = quote(_said(request)[-1]) if _said(request) else ""
     else:
         made = example_make(called.parameters) if called.parameters else {}
         text = _json(made if isinstance(made, dict) else {})
@@ -146,13 +146,13 @@ def _json(document: Any) -> str:
 def _demo(request: ChatRequest) -> str:
     last = request.conversation[-1]
     if last.role in ("tool", "function"):
-        return f'The tool answered: "{_quote(_message_text(last))}".'
+        return f'The tool answered: "{quote(_message_text(last))}".'
     said = _said(request)
     if not said:
         return f"Hello! Nobody asked anything. This is a simulated answer of {request.model}."
-    text = f'You said: "{_quote(said[-1])}".'
+    text = f'You said: "{quote(said[-1])}".'
     if len(said) > 1:
-        text += f' Before that you said: "{_quote(said[-2])}".'
+        text += f' Before that you said: "{quote(said[-2])}".'
     return f"{text} This is a simulated answer of {request.model}."
 
 
@@ -167,7 +167,7 @@ def _message_text(message: Message) -> str:
     return message.content or ""
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     return text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}…"
 
 

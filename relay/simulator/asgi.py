@@ -2,41 +2,26 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
-import msgspec
-
-from relay.simulator.catalogue import model_get, model_list
-from relay.simulator.completions import completion_document, completion_events, completion_make
-from relay.simulator.errors import (
-    ErrorBody,
-    Refusal,
-    error_for,
-    key_incorrect,
-    key_missing,
-    url_unknown,
-)
-from relay.simulator.faults import error_document, error_of, events_fault, reply_fault
-from relay.simulator.framing import events_frame
-from relay.simulator.headers import EVENT_STREAM, JSON, headers_make
-from relay.simulator.knobs import Knobs
+from relay.simulator.errors import ErrorBody, Refusal, key_incorrect, key_missing
 from relay.simulator.recorder import Recorder
-from relay.simulator.requests import ChatRequest, request_parse
+from relay.simulator.replies import Answer, Call, error_reply, reply_make
+from relay.simulator.routes import Endpoint, Routes
 from relay.simulator.sending import Receive, Reply, Scope, Send, reply_send
 
 MAX_BODY_BYTES = 64 * 2**20
 CACHED_REPLIES = 128
 _CACHED_BYTES = 65_536
 _INVALID_KEY = "sk-invalid"
-_MODELS = "/v1/models"
 _REQUESTS = "/simulator/requests"
 
 
 class Simulator:
     def __init__(self) -> None:
         self._recorder = Recorder()
+        self._routes = Routes()
         # Benchmarks send the same body over and over, and the same body has the same answer.
         self._replies: OrderedDict[bytes, Reply] = OrderedDict()
 
@@ -57,114 +42,67 @@ class Simulator:
             reply = self._reply(scope, body)
         except Refusal as refusal:
             digest = hashlib.sha256(scope["path"].encode() + body).hexdigest()
-            reply = _error_reply(refusal.status, refusal.error, digest=digest)
+            reply = error_reply(refusal.status, refusal.error, digest=digest)
         progress = self._recorder.record(dict(scope), body=body, tag=reply.tag)
         await reply_send(reply, receive=receive, send=send, progress=progress)
 
     def _requests(self, scope: Scope) -> dict[str, Any]:
         if scope["method"] == "DELETE":
             self._recorder.clear()
+            self._routes.clear()
         query = parse_qs(scope["query_string"].decode("latin-1"))
         return self._recorder.report(tag=query["tag"][0] if "tag" in query else None)
 
     def _reply(self, scope: Scope, body: bytes) -> Reply:
         """Raises Refusal."""
-        method, path = scope["method"], scope["path"]
         if len(body) > MAX_BODY_BYTES:
             raise Refusal(413, ErrorBody(message="The request body is too large."))
-        _key_check(scope)
-        if (method, path) == ("POST", "/v1/chat/completions"):
-            return self._chat_reply(body)
-        digest = hashlib.sha256(f"{method} {path}".encode()).hexdigest()
-        if (method, path) == ("GET", _MODELS):
-            return _json_reply(model_list(), digest=digest)
-        if method == "GET" and path.startswith(f"{_MODELS}/"):
-            return _json_reply(model_get(path.removeprefix(f"{_MODELS}/")), digest=digest)
-        raise url_unknown(method=method, path=path)
-
-    def _chat_reply(self, body: bytes) -> Reply:
-        """Raises Refusal."""
-        reply = self._replies.get(body)
+        credential = _key_check(scope)
+        endpoint = self._routes.find(method=scope["method"], path=scope["path"])
+        if endpoint.remembers:
+            return _reply_make(endpoint, scope=scope, body=body, credential=credential)
+        content_type = _header(scope, b"content-type")
+        key = f"{scope['method']} {scope['path']}\n".encode() + content_type + b"\n" + body
+        reply = self._replies.get(key)
         if reply is not None:
-            self._replies.move_to_end(body)
+            self._replies.move_to_end(key)
             return reply
-        reply = _reply_make(request_parse(body), digest=hashlib.sha256(body).hexdigest())
-        if len(body) + sum(map(len, reply.writes)) <= _CACHED_BYTES:
-            self._replies[body] = reply
+        reply = _reply_make(endpoint, scope=scope, body=body, credential=credential)
+        if len(key) + sum(map(len, reply.writes)) <= _CACHED_BYTES:
+            self._replies[key] = reply
             if len(self._replies) > CACHED_REPLIES:
                 self._replies.popitem(last=False)
         return reply
 
 
-def _reply_make(request: ChatRequest, *, digest: str) -> Reply:
-    knobs = request.knobs
-    if knobs.status is not None:
-        error = error_of(knobs, default=error_for(knobs.status))
-        reply = _error_reply(knobs.status, error, digest=digest, knobs=knobs)
-    else:
-        reply = _completion_reply(request, digest=digest)
-    reply = replace(
-        reply,
-        tag=knobs.tag,
-        delay_seconds=knobs.delay_ms / 1000,
-        pause_seconds=knobs.chunk_delay_ms / 1000,
-    )
-    return reply_fault(reply, knobs=knobs, digest=digest)
-
-
-def _completion_reply(request: ChatRequest, *, digest: str) -> Reply:
-    completion = completion_make(request, digest=digest)
-    knobs = request.knobs
-    if not request.stream:
-        document = completion_document(completion)
-        return _json_reply(document, digest=digest, knobs=knobs)
-    events, ending = events_fault(completion_events(completion), completion=completion)
-    return Reply(
-        status=200,
-        headers=headers_make(
-            digest=digest, content_type=EVENT_STREAM, length=None, more=knobs.headers.items()
-        ),
-        writes=tuple(events_frame(events, style=knobs.fault)),
-        ending=ending,
-    )
-
-
-def _json_reply(document: Any, *, digest: str, knobs: Knobs | None = None) -> Reply:
-    body = msgspec.json.encode(document)
-    more = knobs.headers.items() if knobs is not None else ()
-    headers = headers_make(digest=digest, content_type=JSON, length=len(body), more=more)
-    return Reply(status=200, headers=headers, writes=(body,))
-
-
-def _error_reply(
-    status: int, error: ErrorBody, *, digest: str, knobs: Knobs | None = None
-) -> Reply:
-    body = error_document(error)
-    more = _retry_headers(status, knobs) | knobs.headers if knobs is not None else {}
-    headers = headers_make(digest=digest, content_type=JSON, length=len(body), more=more.items())
-    return Reply(status=status, headers=headers, writes=(body,))
-
-
-def _retry_headers(status: int, knobs: Knobs) -> dict[str, str]:
-    """Only 429 and 503 say when to come back unless a knob does."""
-    waits = status in (429, 503)
-    values = {
-        "retry-after": ("1" if waits else "") if knobs.retry_after is None else knobs.retry_after,
-        "retry-after-ms": "" if knobs.retry_after_ms is None else knobs.retry_after_ms,
-    }
-    return {name: str(value) for name, value in values.items() if value != ""}
-
-
-def _key_check(scope: Scope) -> None:
+def _reply_make(endpoint: Endpoint, *, scope: Scope, body: bytes, credential: str) -> Reply:
     """Raises Refusal."""
-    value: bytes = next(
-        (value for name, value in scope["headers"] if name == b"authorization"), b""
+    method, path = scope["method"], scope["path"]
+    call = Call(
+        method=method,
+        path=path,
+        body=body,
+        content_type=_header(scope, b"content-type").decode("latin-1"),
+        query=parse_qs(scope["query_string"].decode("latin-1")),
+        credential=credential,
+        digest=hashlib.sha256(body or f"{method} {path}".encode()).hexdigest(),
     )
-    scheme, _, key = value.decode("latin-1").strip().partition(" ")
+    return reply_make(endpoint.answer(call), digest=call.digest)
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value for name, value in headers if name == wanted), b"")
+
+
+def _key_check(scope: Scope) -> str:
+    """The key. Raises Refusal."""
+    scheme, _, key = _header(scope, b"authorization").decode("latin-1").strip().partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise key_missing()
     if key.strip() == _INVALID_KEY:
         raise key_incorrect(key.strip())
+    return key.strip()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -190,6 +128,6 @@ async def _body_read(receive: Receive) -> bytes | None:
 
 
 async def _json_send(send: Send, document: Any) -> None:
-    reply = _json_reply(document, digest=hashlib.sha256(b"").hexdigest())
+    reply = reply_make(Answer(document=document), digest=hashlib.sha256(b"").hexdigest())
     await send({"type": "http.response.start", "status": 200, "headers": list(reply.headers)})
     await send({"type": "http.response.body", "body": reply.writes[0]})

@@ -3,13 +3,17 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from relay.simulator.answers import Choice, choices_make
-from relay.simulator.requests import MAX_EVENTS, ChatRequest
+from relay.simulator.decoding import MAX_EVENTS
+from relay.simulator.replies import Answer, Call
+from relay.simulator.requests import ChatRequest, request_parse
+from relay.simulator.streams import DONE, Event, EventStream, Usage, nameless_error
 from relay.simulator.tokens import Piece, Token, Tokenizer
 from relay.simulator.usage import usage_make
 
@@ -23,7 +27,7 @@ class Completion:
     request: ChatRequest
     digest: str
     choices: tuple[Choice, ...]
-    usage: dict[str, Any] | msgspec.Raw
+    usage: Usage
     tokenizer: Tokenizer
 
     def frame(self, *, kind: str) -> dict[str, Any]:
@@ -36,26 +40,28 @@ class Completion:
             "created": created_from(self.digest),
             "model": knobs.model or self.request.model,
             "service_tier": knobs.service_tier or ("default" if tier in (None, "auto") else tier),
-            "system_fingerprint": _fingerprint(self.request.model),
+            "system_fingerprint": fingerprint(self.request.model),
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    kind: Literal["role", "content", "finish", "usage", "done", "error", "noise"]
-    data: bytes
-
-
-DONE = Event("done", b"[DONE]")
-
-
-def _fingerprint(model: str) -> str:
+def fingerprint(model: str) -> str:
     """A model that gives the same answer for the same seed has the same fingerprint."""
     return f"fp_{hashlib.sha256(model.encode()).hexdigest()[:10]}"
 
 
 def created_from(digest: str) -> int:
     return _CREATED_FROM + int(digest[:15], 16) % _CREATED_SPAN
+
+
+def chat_answer(call: Call) -> Answer:
+    """Raises Refusal."""
+    request = request_parse(call.body)
+    if request.knobs.status is not None:
+        return Answer(knobs=request.knobs)
+    completion = completion_make(request, digest=call.digest)
+    if request.stream:
+        return Answer(knobs=request.knobs, stream=completion_stream(completion))
+    return Answer(knobs=request.knobs, document=completion_document(completion))
 
 
 def completion_make(request: ChatRequest, *, digest: str) -> Completion:
@@ -87,7 +93,17 @@ def completion_document(completion: Completion) -> dict[str, Any]:
     return document
 
 
-def completion_events(completion: Completion) -> list[Event]:
+def completion_stream(completion: Completion) -> EventStream:
+    return EventStream(
+        events=_events(completion),
+        usage=completion.usage,
+        usage_event=partial(_usage_event, completion),
+        padding_event=partial(_padding_event, completion),
+        error_event=nameless_error,
+    )
+
+
+def _events(completion: Completion) -> list[Event]:
     chunk = _ChunkMaker(completion)
     events = [
         Event("role", chunk.of_choice(choice, delta=_first_delta(completion, choice)))
@@ -134,16 +150,15 @@ class _ChunkMaker:
         usage = {"usage": None} if self.shows_usage else {}
         return msgspec.json.encode(self._frame | {"choices": [said]} | usage)
 
-    def of_usage(self, usage: dict[str, Any] | msgspec.Raw) -> bytes:
+    def of_usage(self, usage: Usage) -> bytes:
         return msgspec.json.encode(self._frame | {"choices": [], "usage": usage})
 
 
-def usage_event(completion: Completion, usage: dict[str, Any] | msgspec.Raw) -> Event:
+def _usage_event(completion: Completion, usage: Usage) -> Event:
     return Event("usage", _ChunkMaker(completion).of_usage(usage))
 
 
-def padding_event(completion: Completion, *, size: int) -> Event:
-    """A chunk that says nothing, with an unknown field of the size."""
+def _padding_event(completion: Completion, size: int) -> Event:
     choices = [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}]
     frame = completion.frame(kind="chat.completion.chunk")
     padded = frame | {"choices": choices, "padding": "x" * size}
@@ -199,7 +214,7 @@ def _deltas(
 ) -> Iterator[tuple[dict[str, Any], tuple[Piece, ...]]]:
     request = completion.request
     most = MAX_EVENTS // len(completion.choices)
-    for pieces in _chunked(choice.pieces, chunks=request.knobs.chunks or most):
+    for pieces in pieces_chunk(choice.pieces, chunks=request.knobs.chunks or most):
         text = "".join(piece.text for piece in pieces)
         if choice.kind in ("content", "refusal"):
             yield {choice.kind: text}, pieces
@@ -210,7 +225,7 @@ def _deltas(
             yield {"tool_calls": [{"index": 0, choice.kind: {said: text}}]}, pieces
 
 
-def _chunked(pieces: tuple[Piece, ...], *, chunks: int) -> Iterator[tuple[Piece, ...]]:
+def pieces_chunk(pieces: tuple[Piece, ...], *, chunks: int) -> Iterator[tuple[Piece, ...]]:
     """The pieces in as many parts of equal length, or one by one if there are fewer."""
     count = min(chunks, len(pieces))
     for number in range(count):
@@ -228,15 +243,18 @@ def _logprobs(
 
 
 def _token_logprob(completion: Completion, token: Token) -> dict[str, Any]:
-    # Neighbours in the vocabulary stand in for what else could have been said.
-    count = completion.request.top_logprobs or 0
+    others = token_neighbours(
+        token, count=completion.request.top_logprobs or 0, tokenizer=completion.tokenizer
+    )
+    alternatives = [_logprob(other, rank=rank) for rank, other in enumerate(others)]
+    return _logprob(token, rank=0) | {"top_logprobs": alternatives}
+
+
+def token_neighbours(token: Token, *, count: int, tokenizer: Tokenizer) -> list[Token]:
+    """The token itself, and neighbours in the vocabulary for what else could have been said."""
     neighbours = ((token.number ^ distance) % _NUMBERS_IN_USE for distance in range(1, count))
     numbers = [token.number, *neighbours][:count]
-    others = zip(numbers, completion.tokenizer.bytes_of(numbers), strict=True)
-    alternatives = [
-        _logprob(Token(number, data), rank=rank) for rank, (number, data) in enumerate(others)
-    ]
-    return _logprob(token, rank=0) | {"top_logprobs": alternatives}
+    return [Token(*pair) for pair in zip(numbers, tokenizer.bytes_of(numbers), strict=True)]
 
 
 def _logprob(token: Token, *, rank: int) -> dict[str, Any]:

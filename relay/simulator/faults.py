@@ -3,20 +3,12 @@
 import zlib
 from dataclasses import replace
 
-import msgspec
-
-from relay.simulator.completions import (
-    DONE,
-    Completion,
-    Event,
-    padding_event,
-    usage_event,
-)
 from relay.simulator.errors import SERVER_ERROR, ErrorBody
-from relay.simulator.headers import EVENT_STREAM, HTML, JSON, headers_make
-from relay.simulator.knobs import Knobs
+from relay.simulator.headers import HTML, JSON, headers_make
+from relay.simulator.knobs import ErrorKnob, Knobs
 from relay.simulator.sending import Ending, Reply
-from relay.simulator.usage import usage_doubled
+from relay.simulator.streams import DONE, Event, EventStream, error_document
+from relay.simulator.usage import usage_doubled, usage_of_ones
 
 _DEFAULT_PADDING_BYTES = 1_000_000
 _MISSING_BYTES = 10
@@ -29,13 +21,8 @@ _HTML_PAGE = (
 )
 
 
-def error_document(error: ErrorBody) -> bytes:
-    return msgspec.json.encode({"error": error})
-
-
-def error_of(knobs: Knobs, *, default: ErrorBody) -> ErrorBody:
-    """The error that the knobs describe, filled up from the default."""
-    told = knobs.error
+def error_of(told: ErrorKnob | None, *, default: ErrorBody) -> ErrorBody:
+    """The error that a knob describes, filled up from the default."""
     if told is None:
         return default
     return ErrorBody(
@@ -46,12 +33,12 @@ def error_of(knobs: Knobs, *, default: ErrorBody) -> ErrorBody:
     )
 
 
-def events_fault(events: list[Event], *, completion: Completion) -> tuple[list[Event], Ending]:
+def events_fault(stream: EventStream, *, knobs: Knobs) -> tuple[list[Event], Ending]:
     """The events that the fault leaves of a stream, and how the stream ends."""
-    knobs = completion.request.knobs
     after = knobs.after_chunks
     if after is None:
         after = 0 if knobs.fault == "silent_stream" else 1
+    events = stream.events
     place = _place_after(events, content_chunks=after) if after else 0
     match knobs.fault:
         case "cut":
@@ -61,29 +48,41 @@ def events_fault(events: list[Event], *, completion: Completion) -> tuple[list[E
         case "truncated":
             return events[:place], Ending.COMPLETE
         case "error_event_first":
-            return [_error_event(knobs), DONE], Ending.COMPLETE
+            return _failed([], stream, knobs=knobs), Ending.COMPLETE
         case "error_event_after":
-            return [*events[:place], _error_event(knobs), DONE], Ending.COMPLETE
+            return _failed(events[:place], stream, knobs=knobs), Ending.COMPLETE
         case "garbage" | "invalid_utf8" | "big_line":
-            noise = _noise(events, completion=completion)
+            noise = _noise(stream, knobs=knobs)
             return [*events[:place], noise, *events[place:]], Ending.COMPLETE
         case _:
-            return _end_fault(events, completion=completion), Ending.COMPLETE
+            return _end_fault(stream, knobs=knobs), Ending.COMPLETE
 
 
-def _end_fault(events: list[Event], *, completion: Completion) -> list[Event]:
-    match completion.request.knobs.fault:
+def _failed(before: list[Event], stream: EventStream, *, knobs: Knobs) -> list[Event]:
+    error = stream.error_event(error_of(knobs.error, default=SERVER_ERROR))
+    return [*before, error, *_done(stream)]
+
+
+def _done(stream: EventStream) -> list[Event]:
+    """Not every endpoint's streams end with this event."""
+    return [event for event in stream.events if event.kind == "done"]
+
+
+def _end_fault(stream: EventStream, *, knobs: Knobs) -> list[Event]:
+    events = stream.events
+    match knobs.fault:
         case "no_done":
             return [event for event in events if event.kind != "done"]
         case "done_without_usage":
             return [event for event in events if event.kind != "usage"]
         case "usage_twice" if any(event.kind == "usage" for event in events):
-            first = usage_event(completion, usage_doubled(completion.usage))
-            return [*events[:-2], first, *events[-2:]]
+            first = stream.usage_event(usage_doubled(stream.usage))
+            place = max(at for at, event in enumerate(events) if event.kind == "usage")
+            return [*events[:place], first, *events[place:]]
         case "data_after_done":
             content = [event for event in events if event.kind == "content"][:1]
-            ones = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            return [*events, *content, usage_event(completion, ones), DONE]
+            ones = stream.usage_event(usage_of_ones(stream.usage))
+            return [*events, *content, ones, DONE]
         case _:
             return events
 
@@ -100,19 +99,14 @@ def _place_after(events: list[Event], *, content_chunks: int) -> int:
     return len(events)
 
 
-def _error_event(knobs: Knobs) -> Event:
-    return Event("error", error_document(error_of(knobs, default=SERVER_ERROR)))
-
-
-def _noise(events: list[Event], *, completion: Completion) -> Event:
-    knobs = completion.request.knobs
+def _noise(stream: EventStream, *, knobs: Knobs) -> Event:
     if knobs.fault == "big_line":
-        return padding_event(completion, size=knobs.bytes or _DEFAULT_PADDING_BYTES)
-    sample = events[0].data
+        return stream.padding_event(knobs.bytes or _DEFAULT_PADDING_BYTES)
+    sample = stream.events[0]
     if knobs.fault == "garbage":
-        return Event("noise", sample[: len(sample) // 2])
-    padded = padding_event(completion, size=1).data
-    return Event("noise", padded.replace(b'"x"', b'"' + _INVALID_UTF8 + b'"'))
+        return replace(sample, kind="noise", data=sample.data[: len(sample.data) // 2])
+    padded = stream.padding_event(1)
+    return replace(padded, data=padded.data.replace(b'"x"', b'"' + _INVALID_UTF8 + b'"'))
 
 
 def reply_fault(reply: Reply, *, knobs: Knobs, digest: str) -> Reply:
@@ -125,7 +119,7 @@ def reply_fault(reply: Reply, *, knobs: Knobs, digest: str) -> Reply:
         case "empty_body":
             return _replaced(reply, b"", content_type=JSON, knobs=knobs, digest=digest)
         case "json_error_200":
-            error = error_document(error_of(knobs, default=SERVER_ERROR))
+            error = error_document(error_of(knobs.error, default=SERVER_ERROR))
             reply = replace(reply, status=200)
             return _replaced(reply, error, content_type=JSON, knobs=knobs, digest=digest)
         case "redirect":
@@ -141,7 +135,7 @@ def reply_fault(reply: Reply, *, knobs: Knobs, digest: str) -> Reply:
             body = b"".join(reply.writes)
             single = [body[at : at + 1] for at in range(min(len(body), _MAX_SPLIT_BYTES))]
             return replace(reply, writes=(*single, body[_MAX_SPLIT_BYTES:]))
-        case "cut" | "garbage" | "invalid_utf8" | "big_line" if not _is_stream(reply):
+        case "cut" | "garbage" | "invalid_utf8" | "big_line" if not reply.is_stream:
             return _document_fault(reply, knobs=knobs)
         case _:
             return reply
@@ -157,15 +151,17 @@ def _document_fault(reply: Reply, *, knobs: Knobs) -> Reply:
         case "garbage":
             body = half
         case "invalid_utf8":
-            body = body[:-1] + b',"padding":"' + _INVALID_UTF8 + b'"}'
+            body = _padded(body, _INVALID_UTF8)
         case _:
-            size = knobs.bytes or _DEFAULT_PADDING_BYTES
-            body = body[:-1] + b',"padding":"' + b"x" * size + b'"}'
+            body = _padded(body, b"x" * (knobs.bytes or _DEFAULT_PADDING_BYTES))
     return replace(_lengthened(reply, len(body)), writes=(body,))
 
 
-def _is_stream(reply: Reply) -> bool:
-    return (b"content-type", EVENT_STREAM) in reply.headers
+def _padded(body: bytes, padding: bytes) -> bytes:
+    """The JSON object with one more field; what is no such object just gets longer."""
+    if not body.endswith(b"}"):
+        return body + padding
+    return body[:-1] + b',"padding":"' + padding + b'"}'
 
 
 def _replaced(
@@ -190,7 +186,7 @@ def _compressed(reply: Reply, *, least_bytes: int) -> Reply:
     ]
     blanks = max(0, least_bytes - sum(map(len, reply.writes)))
     writes.append(compressor.compress(b"\n" * blanks) + compressor.flush())
-    if not _is_stream(reply):
+    if not reply.is_stream:
         writes = [b"".join(writes)]
         reply = _lengthened(reply, len(writes[0]))
     headers = (*reply.headers, (b"content-encoding", b"gzip"))

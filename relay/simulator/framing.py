@@ -4,46 +4,51 @@ from collections.abc import Callable
 
 import msgspec
 
-from relay.simulator.completions import Event
+from relay.simulator.knobs import Knobs
+from relay.simulator.streams import Event
 
-Framing = Callable[[int, bytes], bytes]
-
-
-def events_frame(events: list[Event], *, style: str | None) -> list[bytes]:
-    framing = _STYLES.get(style or "", _plain)
-    return [framing(number, event.data) for number, event in enumerate(events)]
+Framing = Callable[[int, Event], bytes]
 
 
-def _plain(_: int, data: bytes) -> bytes:
-    return b"data: %b\n\n" % data
+def events_frame(events: list[Event], *, knobs: Knobs) -> list[bytes]:
+    framing = _STYLES.get(knobs.framing or knobs.fault or "", _plain)
+    return [framing(number, event) for number, event in enumerate(events)]
 
 
-def _crlf(_: int, data: bytes) -> bytes:
-    return b"data: %b\r\n\r\n" % data
+def _plain(_: int, event: Event) -> bytes:
+    name = b"event: %b\n" % event.name.encode() if event.name else b""
+    return name + b"data: %b\n\n" % event.data
 
 
-def _cr(_: int, data: bytes) -> bytes:
-    return b"data: %b\r\r" % data
+def _crlf(number: int, event: Event) -> bytes:
+    return _plain(number, event).replace(b"\n", b"\r\n")
 
 
-def _bom(number: int, data: bytes) -> bytes:
-    return (b"" if number else b"\xef\xbb\xbf") + _plain(number, data)
+def _cr(number: int, event: Event) -> bytes:
+    return _plain(number, event).replace(b"\n", b"\r")
 
 
-def _comments(number: int, data: bytes) -> bytes:
+def _bom(number: int, event: Event) -> bytes:
+    return (b"" if number else b"\xef\xbb\xbf") + _plain(number, event)
+
+
+def _comments(number: int, event: Event) -> bytes:
     # The second comment is part of the event's own block, and the space after "data:" is optional.
-    return b": keepalive\n\n: event %d\ndata:%b\n\n" % (number, data)
+    name = b"event:%b\n" % event.name.encode() if event.name else b""
+    return b": keepalive\n\n: event %d\n%bdata:%b\n\n" % (number, name, event.data)
 
 
-def _event_lines(number: int, data: bytes) -> bytes:
-    return b"event: chunk\nid: %d\nretry: 3000\ndata: %b\n\n" % (number, data)
+def _event_lines(number: int, event: Event) -> bytes:
+    name = event.name.encode() or b"chunk"
+    return b"event: %b\nid: %d\nretry: 3000\ndata: %b\n\n" % (name, number, event.data)
 
 
-def _multi_line(number: int, data: bytes) -> bytes:
-    if not data.startswith(b"{"):
-        return _plain(number, data)
-    lines = msgspec.json.format(data, indent=1).split(b"\n")
-    return b"".join(b"data: %b\n" % line for line in lines) + b"\n"
+def _multi_line(number: int, event: Event) -> bytes:
+    if not event.data.startswith(b"{"):
+        return _plain(number, event)
+    name = b"event: %b\n" % event.name.encode() if event.name else b""
+    lines = msgspec.json.format(event.data, indent=1).split(b"\n")
+    return name + b"".join(b"data: %b\n" % line for line in lines) + b"\n"
 
 
 _STYLES: dict[str, Framing] = {

@@ -1,6 +1,8 @@
 """The `simulate` field of a request: what a test or a demo wants to happen."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +25,9 @@ StreamFault = Literal[
     "event_lines",
     "multi_line",
 ]
+Framing = Literal["crlf", "cr", "bom", "comments", "event_lines", "multi_line"]
+SearchAction = Literal["search", "open_page", "find_in_page"]
+Calls = Annotated[int, Meta(ge=0, le=64)]
 AnyFault = Literal[
     "hang",
     "cut",
@@ -71,6 +76,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rejected_prediction_tokens: int | None = None
     # Raw keeps numbers that no other type could carry, 1e400 say; empty means not given.
     usage: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    usage_more: dict[str, Any] | None = None
 
     model: str | None = None
     service_tier: str | None = None
@@ -83,6 +89,18 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Annotated[str, Meta(pattern=r"^[\t\x20-\x7e\x80-\xff]*$")],
     ] = msgspec.field(default_factory=dict)
 
+    failed: ErrorKnob | None = None
+    content_filter: bool = False
+    reasoning: str | None = None
+    web_search_actions: Annotated[list[SearchAction], Meta(max_length=64)] | None = None
+    file_search_calls: Calls | None = None
+    code_interpreter_calls: Calls | None = None
+    image_generation_calls: Calls | None = None
+    tool_usage: bool = False
+    seconds: Annotated[float, Meta(ge=0, le=100_000)] | None = None
+    later: Knobs | None = None
+
+    framing: Framing | None = None
     fault: StreamFault | AnyFault | None = None
     after_chunks: Annotated[int, Meta(ge=0)] | None = None
     bytes: Annotated[int, Meta(ge=1, le=64 * 2**20)] | None = None

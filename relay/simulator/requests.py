@@ -1,22 +1,19 @@
 """The body of a chat completion call: decoded as far as the simulator reads it, and validated."""
 
-import re
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from relay.simulator.errors import Refusal, bad_request, model_not_found
-from relay.simulator.knobs import NO_KNOBS, Knobs, StreamFault
+from relay.simulator.catalogue import model_is_known
+from relay.simulator.decoding import body_decode, knobs_check, missing, value_refusal
+from relay.simulator.errors import bad_request, model_not_found
+from relay.simulator.knobs import NO_KNOBS, Knobs
 
 ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 PART_TYPES = ("text", "image_url", "input_audio", "refusal", "file")
-MAX_EVENTS = 20_000
 MAX_MESSAGES = 2_048
-MAX_SPOKEN_CHARACTERS = 1_000_000
-_MODEL = re.compile(r"(?!unknown)[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
-_STREAM_FAULTS = frozenset(get_args(StreamFault))
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -138,16 +135,11 @@ _DECODER = msgspec.json.Decoder(ChatRequest)
 
 def request_parse(body: bytes) -> ChatRequest:
     """Raises Refusal."""
-    try:
-        request = _DECODER.decode(body)
-    except msgspec.ValidationError as error:
-        raise _type_refusal(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request("We could not parse the JSON body of your request.") from error
+    request = body_decode(body, decoder=_DECODER)
     if not request.model:
         raise bad_request("you must provide a model parameter")
     if request.messages is None:
-        raise _missing("messages")
+        raise missing("messages")
     if not request.messages:
         raise bad_request(
             "Invalid 'messages': empty array. Expected an array with minimum length 1, "
@@ -167,50 +159,25 @@ def request_parse(body: bytes) -> ChatRequest:
     for index, message in enumerate(request.messages):
         _message_check(message, param=f"messages[{index}]")
     _options_check(request)
-    _knobs_check(request)
+    knobs_check(request.knobs, stream=bool(request.stream), count=request.n or 1)
     return request
-
-
-def model_is_known(model: str) -> bool:
-    return _MODEL.fullmatch(model) is not None
-
-
-def _type_refusal(reason: str) -> Refusal:
-    problem, _, place = reason.partition(" - at `$.")
-    param = place.rstrip("`") or None
-    if problem.startswith("Object missing required field"):
-        field = problem.split("`")[1]
-        return _missing(f"{param}.{field}" if param else field)
-    subject = f"'{param}'" if param else "the request body"
-    return bad_request(f"Invalid type for {subject}: {problem}.", param=param, code="invalid_type")
-
-
-def _missing(param: str) -> Refusal:
-    message = f"Missing required parameter: '{param}'."
-    return bad_request(message, param=param, code="missing_required_parameter")
-
-
-def _value_refusal(value: str, *, param: str, supported: tuple[str, ...]) -> Refusal:
-    names = ", ".join(f"'{name}'" for name in supported)
-    message = f"Invalid value: '{value}'. Supported values are: {names}."
-    return bad_request(message, param=param, code="invalid_value")
 
 
 def _message_check(message: Message, *, param: str) -> None:
     if message.role not in ROLES:
-        raise _value_refusal(message.role, param=f"{param}.role", supported=ROLES)
+        raise value_refusal(message.role, param=f"{param}.role", supported=ROLES)
     if message.content is None and message.role != "assistant":
         raise bad_request(
             f"Invalid value for 'content': expected a string, got null. ({param}.content)",
             param=f"{param}.content",
         )
     if message.role == "tool" and message.tool_call_id is None:
-        raise _missing(f"{param}.tool_call_id")
+        raise missing(f"{param}.tool_call_id")
     if isinstance(message.content, list):
         for index, part in enumerate(message.content):
             if part.type not in PART_TYPES:
                 place = f"{param}.content[{index}].type"
-                raise _value_refusal(part.type, param=place, supported=PART_TYPES)
+                raise value_refusal(part.type, param=place, supported=PART_TYPES)
 
 
 def _options_check(request: ChatRequest) -> None:
@@ -226,22 +193,12 @@ def _options_check(request: ChatRequest) -> None:
         )
     for index, tool in enumerate(request.tools or ()):
         if tool.function is None and tool.custom is None:
-            raise _missing(f"tools[{index}].function")
+            raise missing(f"tools[{index}].function")
     form = request.response_format
     if form is None:
         return
     supported = ("json_object", "json_schema", "text")
     if form.type not in supported:
-        raise _value_refusal(form.type, param="response_format.type", supported=supported)
+        raise value_refusal(form.type, param="response_format.type", supported=supported)
     if form.type == "json_schema" and form.json_schema is None:
-        raise _missing("response_format.json_schema")
-
-
-def _knobs_check(request: ChatRequest) -> None:
-    knobs = request.knobs
-    if knobs.fault in _STREAM_FAULTS and (not request.stream or knobs.status is not None):
-        raise bad_request(f"'{knobs.fault}' is a fault of a stream.", param="simulate.fault")
-    if (request.n or 1) * (knobs.chunks or 1) > MAX_EVENTS:
-        raise bad_request(f"'n' times 'chunks' is above {MAX_EVENTS}.", param="simulate.chunks")
-    if (request.n or 1) * len(knobs.text or "") > MAX_SPOKEN_CHARACTERS:
-        raise bad_request("The text is too long.", param="simulate.text")
+        raise missing("response_format.json_schema")

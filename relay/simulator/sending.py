@@ -32,6 +32,7 @@ class Reply:
     headers: Headers
     writes: tuple[bytes, ...]
     ending: Ending = Ending.COMPLETE
+    is_stream: bool = False
     delay_seconds: float = 0
     pause_seconds: float = 0
     tag: str | None = None

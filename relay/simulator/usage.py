@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from relay.simulator.answers import Choice
+from relay.simulator.knobs import Knobs
 from relay.simulator.requests import ChatRequest, Message, Part
+from relay.simulator.streams import Usage
 from relay.simulator.tokens import Tokenizer
 
 # OpenAI's published formula for chat prompts.
@@ -19,25 +21,17 @@ TOKENS_PER_LOW_IMAGE = 85
 TOKENS_PER_AUDIO = 250
 TOKENS_PER_FILE = 1_000
 
-ABSURD = {"prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -2}
 
-
-def usage_make(
-    request: ChatRequest, *, choices: tuple[Choice, ...], tokenizer: Tokenizer
-) -> dict[str, Any] | msgspec.Raw:
+def usage_make(request: ChatRequest, *, choices: tuple[Choice, ...], tokenizer: Tokenizer) -> Usage:
     knobs = request.knobs
-    if knobs.usage:
-        return knobs.usage
-    if knobs.fault == "absurd_usage":
-        return dict(ABSURD)
-    prompt = _given(knobs.prompt_tokens, prompt_tokens(request, tokenizer=tokenizer))
+    prompt = given(knobs.prompt_tokens, prompt_tokens(request, tokenizer=tokenizer))
     reasoning = knobs.reasoning_tokens or 0
     spoken = sum(choice.tokens for choice in choices)
-    completion = _given(knobs.completion_tokens, spoken + reasoning)
-    return {
+    completion = given(knobs.completion_tokens, spoken + reasoning)
+    counted = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": _given(knobs.total_tokens, prompt + completion),
+        "total_tokens": given(knobs.total_tokens, prompt + completion),
         "prompt_tokens_details": _prompt_details(request),
         "completion_tokens_details": {
             "reasoning_tokens": reasoning,
@@ -46,15 +40,55 @@ def usage_make(
             "rejected_prediction_tokens": knobs.rejected_prediction_tokens or 0,
         },
     }
+    return usage_reported(counted, knobs=knobs)
 
 
-def usage_doubled(usage: dict[str, Any] | msgspec.Raw) -> dict[str, Any] | msgspec.Raw:
+def usage_reported(counted: dict[str, Any], *, knobs: Knobs) -> Usage:
+    """The counts, or what the knobs put in their place."""
+    if knobs.usage:
+        return knobs.usage
+    if knobs.fault == "absurd_usage":
+        return _flat(counted, each=-1)
+    return _merged(counted, knobs.usage_more or {})
+
+
+def usage_of_ones(usage: Usage) -> Usage:
+    """One of everything that the usage counts."""
+    if isinstance(usage, msgspec.Raw):
+        return {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return _flat(usage, each=1)
+
+
+def usage_doubled(usage: Usage) -> Usage:
     """The usage with every count doubled, or itself where it was given verbatim."""
     if isinstance(usage, msgspec.Raw):
         return usage
     return {
-        key: usage_doubled(value) if isinstance(value, dict) else 2 * value
+        key: usage_doubled(value)
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, str)
+        else 2 * value
         for key, value in usage.items()
+    }
+
+
+def _flat(counted: dict[str, Any], *, each: int) -> dict[str, Any]:
+    """The counts of the first level, each the same number, and their right total."""
+    flat: dict[str, Any] = {key: value for key, value in counted.items() if isinstance(value, str)}
+    parts = [key for key, value in counted.items() if isinstance(value, int | float)]
+    flat |= dict.fromkeys(parts, each)
+    if "total_tokens" in flat:
+        flat["total_tokens"] = each * (len(parts) - 1)
+    return flat
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    return first | {
+        key: _merged(first[key], value)
+        if isinstance(value, dict) and isinstance(first.get(key), dict)
+        else value
+        for key, value in second.items()
     }
 
 
@@ -109,7 +143,7 @@ def _prompt_details(request: ChatRequest) -> dict[str, int]:
     )
     details = {
         "cached_tokens": knobs.cached_tokens or 0,
-        "audio_tokens": _given(knobs.audio_tokens, heard),
+        "audio_tokens": given(knobs.audio_tokens, heard),
     }
     for name in ("cache_write_tokens", "image_tokens"):
         # OpenAI leaves these out where they do not apply.
@@ -118,5 +152,5 @@ def _prompt_details(request: ChatRequest) -> dict[str, int]:
     return details
 
 
-def _given(override: int | None, counted: int) -> int:
+def given(override: int | None, counted: int) -> int:
     return counted if override is None else override

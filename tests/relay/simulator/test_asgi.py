@@ -66,7 +66,10 @@ def test_an_unknown_model_is_not_described(client: OpenAI) -> None:
     [
         "GET /",
         "GET /v1",
-        "POST /v1/embeddings",
+        "POST /v1/files",
+        "GET /v1/embeddings",
+        "GET /v1/responses/",
+        "POST /v1/responses/resp_1/unknown",
         "GET /v1/chat/completions",
         "POST /v1/models",
         "GET /v1/chat/completions/",
