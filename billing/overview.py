@@ -40,7 +40,11 @@ _ENGINE = """
         (SELECT count(*) FROM billing_lease WHERE state = 'open' AND kind = 'wallet'),
         (SELECT coalesce(sum(granted_nano_usd - spent_nano_usd), 0) FROM billing_lease
          WHERE state = 'open' AND kind = 'wallet'),
-        (SELECT count(*) FROM billing_setasiderecord WHERE resolved_at IS NULL)
+        (SELECT count(*) FROM billing_setasiderecord WHERE resolved_at IS NULL),
+        coalesce(max((report->>'ship_lag_ms')::bigint), 0),
+        (SELECT count(DISTINCT posting) FROM billing_ledgerentry
+         WHERE reason = 'late_settlement'
+            AND created_at >= date_trunc('day', clock_timestamp(), 'UTC'))
     FROM billing_worker WHERE state IN ('live', 'expired')
 """
 
@@ -86,6 +90,8 @@ class Engine:
     leases_open: int
     leases_unspent_nano_usd: int
     records_set_aside: int
+    ship_lag_ms: int = 0  # Of the worker that is furthest behind.
+    late_settlements_today: int = 0
     audited_at: dt.datetime | None = None  # Never yet.
     audit_findings: int = 0
 
@@ -110,8 +116,8 @@ def engine_state() -> Engine:
         cursor.execute(_ENGINE)
         row = cursor.fetchone()
     assert row is not None
-    live, overdue, expired, leases, unspent, set_aside = map(int, row)
-    state = Engine(live, overdue, expired, leases, unspent, set_aside)
+    live, overdue, expired, leases, unspent, set_aside, lag, late = map(int, row)
+    state = Engine(live, overdue, expired, leases, unspent, set_aside, lag, late)
     last = AuditRun.objects.order_by("-started_at").first()
     if last is None:
         return state

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 
 from billing.models import Price, UsageRecord
 from billing.overview import Day, Engine, Traffic, day_traffic, engine_state
+from console.engine_totals import LATE_SHIPPING_MS, Card, seconds
 from console.presentation import count, percent, usd, usd_text
 from relay.models import Channel
 
@@ -18,14 +19,6 @@ SHOWN_ROWS = 6
 # The least a bar is high where there was any call at all, in percent of the highest.
 LEAST_BAR = 3
 HEALTHY_OUTCOMES = (UsageRecord.Outcome.COMPLETED, UsageRecord.Outcome.CLIENT_LEFT)
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    title: str
-    value: SafeString | str
-    note: str
-    icon: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +134,23 @@ def errors(day: Day) -> list[tuple[str, str, str]]:
 def checks(engine: Engine) -> list[Check]:
     channels = Channel.objects.filter(enabled=True).count()
     prices = Price.objects.filter(effective_to__isnull=True).count()
-    late = engine.workers_overdue + engine.workers_expired
+    left = engine.workers_overdue + engine.workers_expired
+    settled_late, slow = engine.late_settlements_today, engine.ship_lag_ms >= LATE_SHIPPING_MS
     return [
         _check("Workers alive", engine.workers_live, "billing_worker", bad=not engine.workers_live),
-        _check("Journals to replay", late, "billing_worker", warning=bool(late)),
+        _check("Journals to replay", left, "billing_worker", warning=bool(left)),
+        Check(
+            "Shipping behind",
+            seconds(engine.ship_lag_ms),
+            reverse("admin:billing_worker_changelist"),
+            "warning" if slow else "good",
+        ),
+        _check(
+            "Late settlements today",
+            settled_late,
+            "billing_ledgerentry",
+            warning=bool(settled_late),
+        ),
         _check(
             "Records set aside",
             engine.records_set_aside,

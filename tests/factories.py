@@ -9,7 +9,15 @@ from typing import Any
 from accounts.api_keys import ApiKeyTerms, api_key_issue
 from accounts.audit_trail import Actor
 from accounts.models import ApiKey, Organization, Project, User
-from billing.models import Grant, Lease, LeaseSlice, UsageRecord, Wallet, Worker
+from billing.models import (
+    Grant,
+    Lease,
+    LeaseSlice,
+    LedgerEntry,
+    UsageRecord,
+    Wallet,
+    Worker,
+)
 
 ACTOR = Actor(user_id=None, label="tests")
 
@@ -103,6 +111,26 @@ def make_lease(
         lease=lease, position=0, grant=grant, amount_nano_usd=granted_nano_usd
     )
     return lease
+
+
+def make_late_settlement(
+    organization: Organization, *, at: dt.datetime, covered: int = 30, written_off: int = 12
+) -> None:
+    """A call of a lost worker, of which the wallet paid the one part and the operator the other."""
+    posting = uuid.uuid4()
+    legs = (("wallet", -covered), ("write_off", -written_off), ("revenue", covered + written_off))
+    LedgerEntry.objects.bulk_create(
+        LedgerEntry(
+            posting=posting,
+            sequence=sequence,
+            account=account,
+            organization=organization,
+            amount_nano_usd=amount,
+            reason="late_settlement",
+            created_at=at,
+        )
+        for sequence, (account, amount) in enumerate(legs)
+    )
 
 
 def make_usage_record(

@@ -41,8 +41,7 @@ class ContractCommand(BaseCommand):
 
     @property
     def actor(self) -> Actor:
-        command = type(self).__module__.rpartition(".")[2]
-        return Actor(user_id=None, label=f"command:{command} ({_unix_user()})")
+        return command_actor(type(self).__module__.rpartition(".")[2])
 
     @override
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,6 +53,10 @@ class ContractCommand(BaseCommand):
             self.stdout.write(json.dumps(answer))
         else:
             self.stdout.write("\n".join(self.sentences(answer)))
+
+
+def command_actor(command: str) -> Actor:
+    return Actor(user_id=None, label=f"command:{command} ({_unix_user()})")
 
 
 def _unix_user() -> str:

@@ -25,6 +25,7 @@ from console.admin.base import (
     link,
 )
 from console.admin.form_pages import Confirmation, FormPage, data_of, done, form_view
+from console.engine_totals import seconds, total_cards, totals_or_none
 from console.presentation import count, moment, usd
 
 SHOWN_BYTES = 4096
@@ -33,15 +34,50 @@ WORKER_LABELS = {"Live": "success", "Overdue": "warning", "Expired": "danger", "
 
 @admin.register(Worker)
 class WorkerAdmin(UnboundedAdmin):
-    list_display = ("name_and_id", "state_label", "open_leases", "expires", "shipped", "started")
+    list_display = (
+        "name_and_id",
+        "state_label",
+        "open_leases",
+        "held",
+        "behind",
+        "settled",
+        "refused",
+        "estimated",
+        "beyond",
+        "expires",
+    )
+    list_before_template = "console/engine_totals.html"
     list_filter = (("state", ChoicesDropdownFilter),)
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": (("id", "state_label"), ("node", "pid"))}),
         ("Time", {"fields": (("started", "expires"),)}),
-        ("Journal", {"fields": (("shipped", "was_lost"),)}),
+        ("Journal", {"fields": (("shipped", "behind"), "was_lost")}),
+        (
+            "As it said with its last renewal, counted since its start",
+            {"fields": (("held", "settled"), ("refused", "estimated", "beyond"))},
+        ),
     )
-    readonly_fields = ("state_label", "started", "expires", "shipped")
+    readonly_fields = (
+        "state_label",
+        "started",
+        "expires",
+        "shipped",
+        "held",
+        "behind",
+        "settled",
+        "refused",
+        "estimated",
+        "beyond",
+    )
+
+    @override
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        now = totals_or_none()
+        totals = total_cards(now) if now is not None else []
+        return super().changelist_view(request, {**(extra_context or {}), "totals": totals})
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
@@ -74,6 +110,30 @@ class WorkerAdmin(UnboundedAdmin):
     @column("Journal shipped")
     def shipped(self, row: Worker) -> str:
         return f"{count(row.shipped_offset)} bytes"
+
+    @column("Held")
+    def held(self, row: Worker) -> SafeString:
+        return usd(row.report.get("held_nano_usd", 0))
+
+    @column("Shipping behind")
+    def behind(self, row: Worker) -> str:
+        return seconds(row.report.get("ship_lag_ms", 0))
+
+    @column("Settled")
+    def settled(self, row: Worker) -> str:
+        return count(row.report.get("calls_settled", 0))
+
+    @column("Refused")
+    def refused(self, row: Worker) -> str:
+        return count(row.report.get("refused", 0))
+
+    @column("Estimated")
+    def estimated(self, row: Worker) -> str:
+        return count(row.report.get("estimated", 0))
+
+    @column("Beyond hold")
+    def beyond(self, row: Worker) -> str:
+        return count(row.report.get("bound_exceeded", 0))
 
 
 @admin.register(Lease)
@@ -165,7 +225,8 @@ class SetAsideRecordAdmin(ReadOnlyAdmin):
             title="Is this record dealt with?",
             submit="Mark as resolved",
             form=Confirmation(data_of(request)),
-            intro="The alarm on the first page ends. The record stays as it is.",
+            intro="The alarm on the first page ends. The record stays as it is, and its call is"
+            " never charged. Where the cause was repaired, manage.py journal retry charges it.",
             back=change_url(record),
             about=record,
         )
