@@ -178,6 +178,11 @@ class Product:
         found = sorted(self.directory.journals.iterdir())
         return [path for path in found if not path.name.startswith(".")]
 
+    def quickstart(self) -> dict[str, str]:
+        """What a first run noted for its operator."""
+        noted: dict[str, str] = json.loads(self.directory.quickstart_file.read_bytes())
+        return noted
+
     def manage(self, command: str, *arguments: str, **environment: str) -> dict[str, Any]:
         """What a contract command answers as JSON. It must succeed."""
         done = self.manage_raw(command, *arguments, "--json", **environment)
