@@ -23,7 +23,9 @@ _SUMMARY = """
                     WHERE organization_id = %(organization)s AND state = 'open'
                     AND kind = 'wallet'), 0),
         coalesce(sum(amount_nano_usd), 0),
-        coalesce(sum(expired_nano_usd), 0)
+        coalesce(sum(expired_nano_usd), 0),
+        coalesce((SELECT reversed_nano_usd FROM billing_wallet
+                  WHERE organization_id = %(organization)s), 0)
     FROM billing_grant WHERE organization_id = %(organization)s
 """
 # What an open lease spent is burnt from the front of its slices; the grants hear of it only when
@@ -49,16 +51,18 @@ _GRANTS = """
 
 @dataclass(frozen=True, slots=True)
 class CreditSummary:
-    """granted = used + expired + balance, always, because it is one snapshot of the ledger."""
+    """granted = used + expired + reversed + balance, always: it is one snapshot of the ledger."""
 
     balance_nano_usd: int
     granted_nano_usd: int
     expired_nano_usd: int
+    reversed_nano_usd: int
 
     @property
     def used_nano_usd(self) -> int:
         """What calls took from the wallet. An operator's write-off is not in it."""
-        return self.granted_nano_usd - self.expired_nano_usd - self.balance_nano_usd
+        gone = self.expired_nano_usd + self.reversed_nano_usd
+        return self.granted_nano_usd - gone - self.balance_nano_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from billing.money import format_usd, parse_usd
 # A billion dollars: everything that is ever summed stays far inside a BIGINT.
 MAX_BALANCE_NANO_USD = 10**18
 MAX_REASON_LENGTH = 300
+MAX_PRIORITY = 1000
 
 Account = LedgerEntry.Account
 
@@ -34,6 +35,7 @@ class Credit:
     amount_nano_usd: int
     kind: Grant.Kind = Grant.Kind.TOP_UP
     expires_at: dt.datetime | None = None
+    priority: int = 0
     reason: str = ""
 
 
@@ -89,6 +91,7 @@ def grant_add(*, credit: Credit, actor: Actor, now: dt.datetime) -> Grant:
         amount_nano_usd=credit.amount_nano_usd,
         free_nano_usd=credit.amount_nano_usd - repaid_nano_usd,
         burnt_nano_usd=repaid_nano_usd,
+        priority=credit.priority,
         expires_at=credit.expires_at,
         reason=credit.reason,
         created_at=now,
@@ -110,6 +113,11 @@ def grant_add(*, credit: Credit, actor: Actor, now: dt.datetime) -> Grant:
     )
     _audit(grant, actor)
     return grant
+
+
+def burn_order(grant: Grant) -> tuple[int, bool, dt.datetime | None, int]:
+    """What to sort grants by, so that the one whose money goes first is first."""
+    return -grant.priority, grant.expires_at is None, grant.expires_at, grant.pk
 
 
 def grants_expire(*, now: dt.datetime) -> Expired:
@@ -147,6 +155,8 @@ def _credit_check(credit: Credit, wallet: Wallet, now: dt.datetime) -> None:
         raise UnableToGrant(f"No wallet holds more than {format_usd(MAX_BALANCE_NANO_USD)} USD.")
     if credit.expires_at is not None and credit.expires_at <= now:
         raise UnableToGrant("A grant that has expired already is of no use.")
+    if not -MAX_PRIORITY <= credit.priority <= MAX_PRIORITY:
+        raise UnableToGrant(f"A priority is between -{MAX_PRIORITY} and {MAX_PRIORITY}.")
     if len(credit.reason) > MAX_REASON_LENGTH:
         raise UnableToGrant(f"A reason is at most {MAX_REASON_LENGTH} characters long.")
     if credit.kind == Grant.Kind.FREE_QUOTA and _has_free_quota(credit.organization_id):

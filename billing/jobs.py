@@ -7,11 +7,13 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.audit_trail import Actor
 from billing.audit import audit_run
 from billing.engine import Timing
 from billing.grants import grants_expire
 from billing.money import format_usd
 from billing.partitions import TABLE, partitions_create
+from billing.payments import payments_collect
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,12 @@ def grants_expire_due() -> None:
     expired = grants_expire(now=timezone.now())
     if expired.grants:
         log.info("%d grants expired: %s USD", expired.grants, format_usd(expired.amount_nano_usd))
+
+
+@shared_task(name="billing.payments_collect_due", ignore_result=True)
+def payments_collect_due() -> None:
+    """Take back what refunds and disputes made due while workers still had it in their leases."""
+    payments_collect(actor=Actor(user_id=None, label="job:payments"), now=timezone.now())
 
 
 @shared_task(name="billing.partitions_create_ahead", ignore_result=True)

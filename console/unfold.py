@@ -45,6 +45,7 @@ NAVIGATION = [
             _page("Wallets", "account_balance_wallet", "billing_wallet"),
             _page("Grants", "payments", "billing_grant"),
             _page("Codes", "redeem", "billing_codebatch"),
+            _page("Payments", "credit_card", "billing_payment"),
             _page("Ledger", "menu_book", "billing_ledgerentry"),
         ],
     },

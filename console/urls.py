@@ -5,6 +5,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from console import pages
+from console.payments import views as payments
 
 urlpatterns = [
     path("", pages.home, name="home"),
@@ -14,6 +15,9 @@ urlpatterns = [
         SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),
         name="openapi",
     ),
+    path("payments/thanks", payments.thanks, name="payment_thanks"),
+    path("payments/cancelled", payments.cancelled, name="payment_cancelled"),
+    path("webhooks/<slug:provider>", payments.webhook, name="payment_webhook"),
     path("admin/", admin.site.urls),
     path("", include("console.api.urls")),
 ]

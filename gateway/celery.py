@@ -65,6 +65,11 @@ app.conf.update(
             # A late one is no use: the next does the same.
             "options": {"expires": EVERY_MINUTE_SECONDS},
         },
+        "payments-collect-due": {
+            "task": "billing.payments_collect_due",
+            "schedule": EVERY_MINUTE_SECONDS,
+            "options": {"expires": EVERY_MINUTE_SECONDS},
+        },
         "partitions-create-ahead": {
             "task": "billing.partitions_create_ahead",
             "schedule": crontab(hour="3", minute="10"),

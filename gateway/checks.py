@@ -41,7 +41,7 @@ def refuse_simulator_in_production() -> None:
 
 @checks.register(TAG)
 def settings_check(**_: Any) -> list[checks.CheckMessage]:
-    problems = chain(_credential_keys(), _leases(), _hosts(), _money())
+    problems = chain(_credential_keys(), _leases(), _hosts(), _money(), _payments())
     return _errors(chain(_production(), problems) if settings.PRODUCTION else problems)
 
 
@@ -115,6 +115,16 @@ def _money() -> Iterator[Problem]:
         parse_fraction_ppm(settings.DEFAULT_DISCOUNT)
     except InvalidMoney as error:
         yield 10, f"DEFAULT_DISCOUNT: {error}"
+
+
+def _payments() -> Iterator[Problem]:
+    if bool(settings.STRIPE_SECRET_KEY) != bool(settings.STRIPE_WEBHOOK_SECRET):
+        yield 12, "STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET belong together: set both or none."
+    try:
+        if not 0 < parse_usd(settings.PAYMENT_LEAST_USD) <= parse_usd(settings.PAYMENT_MOST_USD):
+            yield 13, "PAYMENT_LEAST_USD is more than 0, and no more than PAYMENT_MOST_USD."
+    except InvalidMoney as error:
+        yield 13, f"PAYMENT_LEAST_USD or PAYMENT_MOST_USD: {error}"
 
 
 def _errors(problems: Iterable[Problem]) -> list[checks.CheckMessage]:

@@ -198,6 +198,14 @@ LEASE_TTL_SECONDS = env_seconds("LEASE_TTL_SECONDS", 60, least=3, most=3600)
 LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, most=600)
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)
 
+# --- Payments ------------------------------------------------------------------------------------
+# Both or neither: without the second, nothing that was paid could be credited.
+STRIPE_SECRET_KEY = env_str("STRIPE_SECRET_KEY")
+STRIPE_WEBHOOK_SECRET = env_str("STRIPE_WEBHOOK_SECRET")
+STRIPE_URL = env_str("STRIPE_URL", "https://api.stripe.com")
+PAYMENT_LEAST_USD = env_str("PAYMENT_LEAST_USD", "5")
+PAYMENT_MOST_USD = env_str("PAYMENT_MOST_USD", "10000")
+
 # --- Jobs ----------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost/"
 CELERY_DATA_FOLDER = DATA_DIR / "celery"

@@ -103,17 +103,18 @@ async def grants_expire(connection: Connection, organization_id: int) -> None:
 async def debit(
     connection: Connection, organization_id: int, amount: int, *, may_owe: bool = False
 ) -> list[Slice]:
-    """Take money from the wallet, what expires first before the rest; returns its origins."""
+    """Take money from the wallet, in the order in which grants burn; returns its origins."""
     cursor = await connection.execute(
-        "SELECT id, free_nano_usd, expires_at FROM billing_grant"
+        "SELECT id, free_nano_usd, expires_at, priority FROM billing_grant"
         " WHERE organization_id = %s AND free_nano_usd > 0 ORDER BY id FOR UPDATE",
         [organization_id],
     )
     grants = await cursor.fetchall()
-    grants.sort(key=lambda grant: (grant[2] is None, grant[2], grant[0]))
+    # As billing.grants.burn_order has it.
+    grants.sort(key=lambda grant: (-grant[3], grant[2] is None, grant[2], grant[0]))
     slices: list[Slice] = []
     rest = amount
-    for grant_id, free, _ in grants:
+    for grant_id, free, *_ in grants:
         part = min(rest, free)
         if part:
             slices.append((grant_id, part))

@@ -2,6 +2,7 @@ from billing.models.audit import AuditRun
 from billing.models.code import CodeBatch, RedemptionCode
 from billing.models.lease import Lease, LeaseSlice, Worker
 from billing.models.ledger import LedgerEntry
+from billing.models.payment import Payment, PaymentEvent
 from billing.models.price import Discount, Price
 from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
@@ -14,6 +15,8 @@ __all__ = [
     "Lease",
     "LeaseSlice",
     "LedgerEntry",
+    "Payment",
+    "PaymentEvent",
     "Price",
     "RedemptionCode",
     "SetAsideRecord",

@@ -20,6 +20,8 @@ class Wallet(models.Model):
     strict_always = models.BooleanField(default=False)
     balance_nano_usd = models.BigIntegerField(default=0)
     debt_nano_usd = models.BigIntegerField(default=0)
+    # All that was ever taken back of it, because the payments behind it were.
+    reversed_nano_usd = models.BigIntegerField(default=0, db_default=0)
     # When a worker last ran short of this wallet's money: the stored form of a recall.
     short_at = models.DateTimeField(null=True, blank=True)
 
@@ -67,6 +69,9 @@ class Grant(models.Model):
     leased_nano_usd = models.BigIntegerField(default=0)
     burnt_nano_usd = models.BigIntegerField(default=0)
     expired_nano_usd = models.BigIntegerField(default=0)
+    reversed_nano_usd = models.BigIntegerField(default=0, db_default=0)  # Paid back, so taken back.
+    # Grants burn by priority (the higher first), then the earliest expiry, then the oldest.
+    priority = models.SmallIntegerField(default=0, db_default=0)
     expires_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -81,6 +86,7 @@ class Grant(models.Model):
                     leased_nano_usd__gte=0,
                     burnt_nano_usd__gte=0,
                     expired_nano_usd__gte=0,
+                    reversed_nano_usd__gte=0,
                 ),
             ),
             models.CheckConstraint(
@@ -90,6 +96,7 @@ class Grant(models.Model):
                     + F("leased_nano_usd")
                     + F("burnt_nano_usd")
                     + F("expired_nano_usd")
+                    + F("reversed_nano_usd")
                 ),
             ),
             models.CheckConstraint(

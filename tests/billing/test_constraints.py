@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from billing.identifiers import uuid7_floor
 from billing.models import LedgerEntry, UsageRecord
 from billing.partitions import TABLE, first_of_month
+from tests.billing import money_in_rows
 from tests.committing import Listener
 from tests.factories import (
     make_grant,
@@ -28,6 +29,7 @@ SOME_ID = uuid.UUID(int=7)
 A_LIMIT = {"kind": "limit", "limit_id": 1, "period_start": NOW}
 
 BREAKS = [
+    *money_in_rows.BREAKS,
     Break("price_starts_once", "billing_price", {"effective_to": NOW + DAY}, beside={}),
     Break("price_current_is_unique", "billing_price", {"effective_from": NOW + DAY}, beside={}),
     Break("price_period_is_forward", "billing_price", {"effective_to": NOW}),
@@ -214,6 +216,7 @@ def valid_rows() -> dict[str, Row]:
         },
         "billing_ledgerentry": ledger_entry(organization.pk),
         TABLE: usage_record_values(organization),
+        **money_in_rows.valid_rows(organization.pk),
         "billing_setasiderecord": {
             "worker_id": SOME_ID,
             "journal_offset": 5,

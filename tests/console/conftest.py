@@ -5,7 +5,10 @@ import pytest
 from django.test import Client
 
 from accounts.models import ApiKey, Organization
+from tests.committing import committing_db
 from tests.factories import make_api_key, make_organization, make_user
+
+__all__ = ["committing_db"]
 
 Get = Callable[..., Any]
 

@@ -12,7 +12,14 @@ from django.urls import reverse
 
 from accounts.models import Membership, Organization
 from billing.discounts import discount_set
-from billing.models import AuditRun, CodeBatch, LedgerEntry, SetAsideRecord
+from billing.models import (
+    AuditRun,
+    CodeBatch,
+    LedgerEntry,
+    Payment,
+    PaymentEvent,
+    SetAsideRecord,
+)
 from billing.organizations import organization_open
 from billing.prices import price_set
 from relay.channels import NewChannel, channel_add
@@ -58,6 +65,12 @@ def full(db: None) -> dict[str, Any]:
         discount_set(fraction_ppm=500_000, organization=organization, actor=ACTOR, now=now()),
         channel_add(new=new, actor=ACTOR),
         CodeBatch.objects.create(amount_nano_usd=1, count=1, note=PAYLOAD),
+        Payment.objects.create(
+            organization=organization, provider="stripe", reference=PAYLOAD, amount_nano_usd=1
+        ),
+        PaymentEvent.objects.create(
+            provider="stripe", event_id=PAYLOAD, kind="paid", occurred_at=now()
+        ),
         SetAsideRecord.objects.create(
             worker_id=uuid.uuid4(),
             journal_offset=1,

@@ -1,0 +1,66 @@
+"""Rows of codes and payments that the database takes, and what it refuses of them."""
+
+import datetime as dt
+from typing import Any
+
+from billing.models import CodeBatch
+from tests.raw_sql import Break, Row
+
+NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
+
+_AMOUNTS = ("refunded", "disputed", "collected", "written_off")
+
+BREAKS = [
+    Break("code_batch_is_worth_something", "billing_codebatch", {"amount_nano_usd": 0}),
+    Break("code_batch_is_worth_something", "billing_codebatch", {"count": 0}),
+    Break("redemption_code_is_redeemed_whole", "billing_redemptioncode", {"redeemed_at": NOW}),
+    Break("payment_amounts_are_not_negative", "billing_payment", {"amount_nano_usd": 0}),
+    *(
+        Break("payment_amounts_are_not_negative", "billing_payment", {f"{name}_nano_usd": -1})
+        for name in _AMOUNTS
+    ),
+    Break(
+        "payment_takes_back_no_more_than_it_gave",
+        "billing_payment",
+        {"collected_nano_usd": 6, "written_off_nano_usd": 5},
+    ),
+    Break("payment_is_paid_by_one_grant", "billing_payment", {"state": "paid"}),
+    Break("payment_reference_is_unique", "billing_payment", {"intent": "other"}, beside={}),
+    Break("payment_event_is_taken_once", "billing_paymentevent", {"kind": "other"}, beside={}),
+    Break("payment_event_amount_is_not_negative", "billing_paymentevent", {"amount_nano_usd": -1}),
+]
+
+
+def valid_rows(organization_id: int) -> dict[str, Row]:
+    batch = CodeBatch.objects.create(amount_nano_usd=1, count=1)
+    amounts: dict[str, Any] = {f"{name}_nano_usd": 0 for name in _AMOUNTS}
+    return {
+        "billing_codebatch": {
+            "amount_nano_usd": 10,
+            "count": 1,
+            "note": "",
+            "created_at": NOW,
+        },
+        "billing_redemptioncode": {"batch_id": batch.pk, "digest": b"x", "last4": "ABCD"},
+        "billing_payment": {
+            "organization_id": organization_id,
+            "provider": "shop",
+            "reference": "order",
+            "intent": "",
+            "amount_nano_usd": 10,
+            "state": "open",
+            "created_at": NOW,
+            **amounts,
+        },
+        "billing_paymentevent": {
+            "provider": "shop",
+            "event_id": "event",
+            "kind": "paid",
+            "intent": "",
+            "dispute": "",
+            "amount_nano_usd": 0,
+            "currency": "usd",
+            "occurred_at": NOW,
+            "received_at": NOW,
+        },
+    }
