@@ -15,7 +15,13 @@ from django.conf import settings
 from psycopg.rows import dict_row
 
 from billing.money import parse_fraction_ppm
-from billing.pricing import InvalidRates, LongContext, PriceTerms, tiers_from_data
+from billing.pricing import (
+    InvalidRates,
+    LongContext,
+    PriceTerms,
+    tiers_from_data,
+    unit_rates_from_data,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +29,7 @@ PRICE_COLUMNS = (
     "id",
     "model",
     "tiers",
+    "unit_rates",
     "long_context",
     "context_tokens",
     "max_output_tokens",
@@ -179,6 +186,7 @@ def price_terms(columns: Mapping[str, Any]) -> PriceTerms:
         price_id=columns["id"],
         model=columns["model"],
         tiers=tiers_from_data(columns["tiers"]),
+        unit_rates=unit_rates_from_data(columns["unit_rates"]),
         long_context=LongContext.from_data(columns["long_context"]),
         context_tokens=columns["context_tokens"],
         max_output_tokens=columns["max_output_tokens"],

@@ -117,6 +117,7 @@ def _prices(
             effective_from=start,
             effective_to=end,
             tiers=row.tiers,
+            unit_rates=row.unit_rates,
             long_context=row.long_context,
             context_tokens=row.context_tokens,
             max_output_tokens=row.max_output_tokens,

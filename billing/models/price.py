@@ -1,7 +1,7 @@
 """Dated official prices and the discounts on them. Past rows are closed, never edited."""
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.utils import timezone
 from typing_extensions import override
 
@@ -14,8 +14,11 @@ class Price(models.Model):
     model = models.CharField(max_length=200)
     effective_from = models.DateTimeField()
     effective_to = models.DateTimeField(null=True, blank=True)
-    # {"default": {"input_tokens": "2.50", ...}, "flex": {...}}: USD per 1M tokens.
+    # {"default": {"input_tokens": "2.50", ...}, "flex": {...}}: USD per 1M tokens. Empty where
+    # the model is not sold by tokens.
     tiers = models.JSONField()
+    # {"input_audio_milliseconds": "0.006", ...}: USD for what the unit is quoted by, in any tier.
+    unit_rates = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
     # {"above_tokens": 272000, "tiers": {...}}: rates of calls whose prompt is longer than that.
     long_context = models.JSONField(null=True, blank=True)
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
@@ -37,6 +40,9 @@ class Price(models.Model):
             models.CheckConstraint(
                 name="price_period_is_forward",
                 condition=Q(effective_to__isnull=True) | Q(effective_to__gt=F("effective_from")),
+            ),
+            models.CheckConstraint(
+                name="price_is_of_something", condition=~Q(tiers={}) | ~Q(unit_rates={})
             ),
             models.CheckConstraint(
                 name="price_output_cap_field_is_known",

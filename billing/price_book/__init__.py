@@ -2,13 +2,18 @@
 
 Each row of openai.json names where its numbers were read and on which date. Rates are USD per 1M
 tokens as decimal strings, by the bucket of `billing.pricing.Usage` that they price; a rate that is
-not there falls back as `Rates.from_data` says. `effective_from` is not when a price came into force
-(few sources say) but a date before any call, so that every call finds one; a later change of price
-is a second row. Endpoints are upstream's paths behind `/v1/`. `output_cap_field` is the field that
-takes an output limit where the client set none: reasoning models refuse the older `max_tokens`.
+not there falls back as `Rates.from_data` says. `unit_rates` are USD for what each unit is quoted
+by (`billing.pricing.DENOMINATIONS`). A model that is sold by them alone has no tiers; one that is
+sold by tokens may have them too, for replies without usage and for holds: a reply is billed by the
+one or by the other. The fees of tools are those of the pricing page.
 
-Left out on purpose: models without text in and out, prices of endpoints that are not relayed
-(gpt-6-luna's "decisions"), regional surcharges, and gpt-4-32k, which is not offered.
+`effective_from` is not when a price came into force (few sources say) but a date before any call,
+so that every call finds one; a later change of price is a second row. Endpoints are upstream's
+paths behind `/v1/`. `output_cap_field` is the field that takes an output limit where the client
+set none: reasoning models refuse the older `max_tokens`.
+
+Left out on purpose: prices of endpoints that are not relayed (realtime, videos, gpt-6-luna's
+"decisions"), image models in batches, regional surcharges, and gpt-4-32k, which is not offered.
 """
 
 import datetime as dt
@@ -27,12 +32,28 @@ from billing.pricing import (
     OutputCapField,
     PriceTerms,
     Rates,
+    denomination,
     tiers_from_data,
+    unit_rates_from_data,
 )
 
 FILE = Path(__file__).with_name("openai.json")
 
-ENDPOINTS = frozenset({"chat/completions", "completions", "embeddings", "moderations", "responses"})
+ENDPOINTS = frozenset(
+    {
+        "audio/speech",
+        "audio/transcriptions",
+        "audio/translations",
+        "chat/completions",
+        "completions",
+        "embeddings",
+        "images/edits",
+        "images/generations",
+        "images/variations",
+        "moderations",
+        "responses",
+    }
+)
 CAPPED_ENDPOINTS = frozenset({"chat/completions", "completions"})
 DEARER_TIERS = frozenset({"priority", "ultrafast"})
 CHEAPER_TIERS = frozenset({"batch", "flex"})
@@ -53,7 +74,7 @@ _REQUIRED = frozenset(
         "tiers",
     }
 )
-_OPTIONAL = frozenset({"deprecated_on", "long_context", "note", "output_cap_field"})
+_OPTIONAL = frozenset({"deprecated_on", "long_context", "note", "output_cap_field", "unit_rates"})
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -63,11 +84,12 @@ class InvalidPriceBook(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceRow:
-    """One model's price from `effective_from` on; tiers and long_context are the data as filed."""
+    """One model's price from `effective_from` on; the rates are the data as filed."""
 
     model: str
     endpoints: tuple[str, ...]
     tiers: Mapping[str, Mapping[str, str]]
+    unit_rates: Mapping[str, str]
     long_context: Mapping[str, Any] | None
     context_tokens: int | None
     max_output_tokens: int | None
@@ -83,6 +105,7 @@ class PriceRow:
             price_id=price_id,
             model=self.model,
             tiers=tiers_from_data(self.tiers),
+            unit_rates=unit_rates_from_data(self.unit_rates),
             long_context=LongContext.from_data(self.long_context),
             context_tokens=self.context_tokens,
             max_output_tokens=self.max_output_tokens,
@@ -132,6 +155,7 @@ def _parsed(row: dict[str, Any]) -> PriceRow:
         model=row["model"],
         endpoints=_endpoints(row["endpoints"]),
         tiers=_object(row["tiers"]),
+        unit_rates=_object(row.get("unit_rates", {})),
         long_context=None if row.get("long_context") is None else _object(row["long_context"]),
         context_tokens=_limit(row["context_tokens"]),
         max_output_tokens=_limit(row["max_output_tokens"]),
@@ -157,6 +181,9 @@ def _output_cap_field(row: Mapping[str, Any]) -> OutputCapField:
 
 def _check_rates(row: PriceRow) -> None:
     terms = row.terms(price_id=0)
+    _check_units(terms)
+    if not terms.prices_tokens:
+        return
     _check_tiers(terms.tiers)
     if terms.long_context is None:
         return
@@ -165,6 +192,14 @@ def _check_rates(row: PriceRow) -> None:
         if tier not in terms.tiers:
             raise InvalidRates(f"{tier} has rates for long prompts only.")
         _check_order(terms.tiers[tier], rates, what=f"{tier} and the same for long prompts")
+
+
+def _check_units(terms: PriceTerms) -> None:
+    for name, rate in terms.unit_rates.items():
+        quoted = denomination(name)
+        assert quoted is not None, "what has a rate is a unit"
+        if rate.pico_usd > quoted.rate(quoted.usual_usd).pico_usd:
+            raise InvalidRates(f"{name} costs more than anything that is sold.")
 
 
 def _check_tiers(tiers: Mapping[str, Rates]) -> None:
@@ -222,7 +257,7 @@ def _date(value: object) -> dt.date:
 
 def _object(value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise InvalidPriceBook("tiers and long_context are objects.")
+        raise InvalidPriceBook("tiers, unit_rates and long_context are objects.")
     return value
 
 

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping
 
 from typing_extensions import override
 
-# Eleven days of audio in milliseconds: beyond it, upstream's figure is no figure.
+# Eleven days of audio in milliseconds, and more images or calls than any reply has: beyond it,
+# upstream's figure is no figure.
 MAX_UNITS = 1_000_000_000
+MAX_THINGS = 1_000_000
 # What upstream counted and no meter knows is kept under this prefix; see unknown_usage_counts.
 UNKNOWN_PREFIX = "unknown/"
 
+_MEASURED = ("characters", "_milliseconds", "_tokens")
 _MAX_NAME = 100
 
 
@@ -59,11 +62,16 @@ class Counts(Mapping[str, int]):
 NO_COUNTS = Counts()
 
 
+def most_units(name: str) -> int:
+    """The most of this unit that a call can have used."""
+    return MAX_UNITS if name.endswith(_MEASURED) else MAX_THINGS
+
+
 def _checked(name: str, count: int) -> int:
     if not 0 < len(name) <= _MAX_NAME:
         raise AbsurdUsage("a unit has no name, or too long a one")
     if name.endswith("_tokens") and not name.startswith(UNKNOWN_PREFIX):
         raise AbsurdUsage("tokens have buckets of their own")
-    if type(count) is not int or not 0 <= count <= MAX_UNITS:
+    if type(count) is not int or not 0 <= count <= most_units(name):
         raise AbsurdUsage(f"{name} are no count of units")
     return count

@@ -123,7 +123,10 @@ class LongContext:
             raise InvalidRates("long_context needs above_tokens and tiers, and nothing else.")
         if type(data["above_tokens"]) is not int or data["above_tokens"] < 1:
             raise InvalidRates("above_tokens is a positive number of tokens.")
-        return cls(above_tokens=data["above_tokens"], tiers=tiers_from_data(data["tiers"]))
+        tiers = tiers_from_data(data["tiers"])
+        if not tiers:
+            raise InvalidRates("long_context has no tiers.")
+        return cls(above_tokens=data["above_tokens"], tiers=tiers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,19 +146,19 @@ class PriceTerms:
     output_cap_field: OutputCapField = "max_completion_tokens"
 
     def __post_init__(self) -> None:
-        long_tiers = self.tiers if self.long_context is None else self.long_context.tiers
-        if not self.tiers and not long_tiers and self.unit_rates:
+        if not self.tiers and self.unit_rates and self.long_context is None:
             return
+        long_tiers = self.tiers if self.long_context is None else self.long_context.tiers
         if DEFAULT_TIER not in self.tiers or DEFAULT_TIER not in long_tiers:
             raise InvalidRates(f"{self.model} has no default tier.")
 
     def prices_tier(self, service_tier: str | None) -> bool:
         """Whether the tier has rates of its own; a request for another should be refused."""
-        tier = _tier_name(service_tier)
-        return tier in self.tiers if self.tiers else tier == DEFAULT_TIER
+        return _tier_name(service_tier) in self.tiers
 
     @property
     def prices_tokens(self) -> bool:
+        """Whether tokens have a price at all; no tier has one otherwise."""
         return bool(self.tiers)
 
     def prices_unit(self, name: str) -> bool:
@@ -174,9 +177,10 @@ class PriceTerms:
         something, but nobody told us what. A long prompt in a tier that is not sold for long
         prompts gets the higher of that tier's and the long default's rates, and is reported too.
         """
-        tier = _tier_name(service_tier)
         if not self.tiers:
-            return ServedRates(NO_TOKEN_RATES, DEFAULT_TIER, tier == DEFAULT_TIER)
+            # Units cost the same in all tiers; tokens without a price are the charge's to report.
+            return ServedRates(NO_TOKEN_RATES, DEFAULT_TIER, is_priced=True)
+        tier = _tier_name(service_tier)
         is_priced = tier in self.tiers
         if not is_priced:
             tier = DEFAULT_TIER
@@ -220,11 +224,11 @@ class PriceTerms:
 
 
 def tiers_from_data(data: object) -> dict[str, Rates]:
-    """Build the rates of every tier; one of them is the default."""
+    """Build the rates of every tier, one of them the default; of none, if tokens are not sold."""
     if not isinstance(data, Mapping):
         raise InvalidRates("Tiers are an object.")
     tiers = {name: Rates.from_data(rates) for name, rates in data.items()}
-    if DEFAULT_TIER not in tiers:
+    if tiers and DEFAULT_TIER not in tiers:
         raise InvalidRates("The default tier is missing.")
     return tiers
 

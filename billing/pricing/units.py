@@ -12,7 +12,7 @@ INPUT_AUDIO = "input_audio_milliseconds"
 OUTPUT_AUDIO = "output_audio_milliseconds"
 WEB_SEARCH_CALLS = "web_search_calls"
 FILE_SEARCH_CALLS = "file_search_calls"
-CODE_INTERPRETER_SESSIONS = "code_interpreter_sessions"
+CODE_INTERPRETER_SESSIONS = "code_interpreter_sessions"  # Of a container with 1 GB.
 IMAGE_GENERATION_CALLS = "image_generation_calls"
 
 _MILLISECONDS_PER_MINUTE = 60_000
@@ -22,10 +22,16 @@ _SIZE = re.compile(r"([1-9][0-9]{1,4})(?:x|-x-)([1-9][0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class Denomination:
-    """How a unit is quoted: so many USD `per` what people count in."""
+    """How a unit is quoted: so many USD `per` what people count in.
+
+    Nothing that is sold comes near `usual_usd`. Beyond `most_usd` the cost of a call could leave
+    what a BIGINT holds.
+    """
 
     per: str
     rate: Callable[[str], Rate]
+    usual_usd: str
+    most_usd: str
 
 
 def _per_million(usd: str) -> Rate:
@@ -43,22 +49,36 @@ def _per_minute(usd: str) -> Rate:
     return Rate(_each(usd).pico_usd, _MILLISECONDS_PER_MINUTE)
 
 
-_PER_IMAGE = Denomination("image", _each)
+_CHARACTERS = Denomination("1M characters", _per_million, "10000", "5000000")
+_MINUTE = Denomination("minute", _per_minute, "10", "300000")
+_IMAGE_EACH = Denomination("image", _each, "10", "5000")
+_CALL = Denomination("call", _each, "1", "5000")
+_SESSION = Denomination("session", _each, "10", "5000")
 # The units by name. Images have one for each quality and size: image/high/1024x1024.
 DENOMINATIONS: Mapping[str, Denomination] = {
-    CHARACTERS: Denomination("1M characters", _per_million),
-    INPUT_AUDIO: Denomination("minute", _per_minute),
-    OUTPUT_AUDIO: Denomination("minute", _per_minute),
-    WEB_SEARCH_CALLS: Denomination("call", _each),
-    FILE_SEARCH_CALLS: Denomination("call", _each),
-    CODE_INTERPRETER_SESSIONS: Denomination("session", _each),
-    IMAGE_GENERATION_CALLS: Denomination("call", _each),
+    CHARACTERS: _CHARACTERS,
+    INPUT_AUDIO: _MINUTE,
+    OUTPUT_AUDIO: _MINUTE,
+    WEB_SEARCH_CALLS: _CALL,
+    FILE_SEARCH_CALLS: _CALL,
+    IMAGE_GENERATION_CALLS: _CALL,
+    CODE_INTERPRETER_SESSIONS: _SESSION,
+    "code_interpreter_4g_sessions": _SESSION,
+    "code_interpreter_16g_sessions": _SESSION,
+    "code_interpreter_64g_sessions": _SESSION,
 }
 
 
 def denomination(name: str) -> Denomination | None:
     """How the unit is quoted; None for a name that is no unit."""
-    return _PER_IMAGE if _IMAGE.fullmatch(name) else DENOMINATIONS.get(name)
+    return _IMAGE_EACH if _IMAGE.fullmatch(name) else DENOMINATIONS.get(name)
+
+
+def code_interpreter_unit(memory_limit: str | None) -> str:
+    """The unit of a container with so much memory ("4g"); the smallest is the default."""
+    if memory_limit in {None, "1g"}:
+        return CODE_INTERPRETER_SESSIONS
+    return f"code_interpreter_{memory_limit}_sessions"
 
 
 def image_unit(quality: str | None, size: str) -> str:

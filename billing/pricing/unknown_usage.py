@@ -7,7 +7,7 @@ totals costs nothing extra until somebody has looked at it.
 from collections.abc import Mapping
 from typing import Any
 
-from billing.pricing.counts import MAX_UNITS, UNKNOWN_PREFIX
+from billing.pricing.counts import UNKNOWN_PREFIX, most_units
 
 _KINDS = frozenset({"audio_tokens", "image_tokens", "text_tokens"})
 _INPUT: Mapping[str, Any] = {
@@ -45,7 +45,7 @@ def unknown_usage_keys(raw: object) -> tuple[str, ...]:
 def unknown_usage_counts(raw: object) -> dict[str, int]:
     """The same with what was counted, as units of a usage record that have no price."""
     counts = {f"{UNKNOWN_PREFIX}{path[:_MAX_PATH]}": count for path, count in _unknown(raw)}
-    kept = sorted(name for name, count in counts.items() if 0 < count <= MAX_UNITS)
+    kept = sorted(name for name, count in counts.items() if 0 < count <= most_units(name))
     return {name: counts[name] for name in kept[:_MAX_KEPT]}
 
 

@@ -1,11 +1,13 @@
 import datetime as dt
+import re
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from pytest_django import Settings
 
 from accounts.models import AuditEvent, Organization
 from billing.models import Discount, Grant, LedgerEntry, Price, Wallet
+from billing.pricing import DENOMINATIONS
 from tests.commands import ask, say
 from tests.conftest import manage
 from tests.factories import make_lease, make_organization, now
@@ -112,7 +114,36 @@ def test_a_price_is_set_from_now_on() -> None:
         "output_tokens": "30",
         "cached_input_tokens": "2.5",
     }
+    assert answer["units"] == []
     assert "test-1 has a new price" in say("price_set", "test-1", "--input", "1", "--output", "2")
+
+
+@pytest.mark.django_db
+def test_a_price_may_be_of_units_alone() -> None:
+    answer = ask("price_set", "voice-1", "--unit", "characters=15")
+    assert answer["units"] == ["characters=15"]
+    price = Price.objects.get()
+    assert (price.tiers, price.unit_rates) == ({}, {"characters": "15"})
+    assert price.endpoints == ["audio/speech"]
+
+
+@pytest.mark.django_db
+def test_tokens_and_several_units_have_a_price_together() -> None:
+    units = ("web_search_calls=0.01", "image/high/1024x1024=0.167")
+    arguments = [argument for unit in units for argument in ("--unit", unit)]
+    answer = ask("price_set", "test-1", "--input", "5", "--output", "40", *arguments)
+    assert answer["units"] == list(units)
+    price = Price.objects.get()
+    assert price.tiers == {"default": {"input_tokens": "5", "output_tokens": "40"}}
+    assert price.unit_rates == {"web_search_calls": "0.01", "image/high/1024x1024": "0.167"}
+
+
+def test_the_help_says_what_each_unit_is_quoted_by() -> None:
+    parser = load_command_class("billing", "price_set").create_parser("manage.py", "price_set")
+    text = parser.format_help()
+    for name, quoted in DENOMINATIONS.items():
+        assert re.search(rf"{name} +USD per {quoted.per}\n", text)
+    assert "image/high/1024x1024" in text
 
 
 @pytest.mark.django_db
@@ -151,6 +182,23 @@ def test_the_price_book_loads_twice_and_changes_once() -> None:
         (["discount_set", "0.5", "--model", "gtp-4o"], "no price for a model 'gtp-4o'"),
         (["price_set", "test-1", "--input", "-1", "--output", "1"], "not negative"),
         (["price_set", "a b", "--input", "1", "--output", "1"], "no model id"),
+        (["price_set", "test-1"], "input and output, or of other units"),
+        (["price_set", "test-1", "--input", "1"], "Input and output have a price each"),
+        (["price_set", "test-1", "--cached", "1"], "Input and output have a price each"),
+        (["price_set", "test-1", "--unit", "characters"], "no NAME=USD"),
+        (["price_set", "test-1", "--unit", "characters="], "no NAME=USD"),
+        (["price_set", "test-1", "--unit", "=5"], "no NAME=USD"),
+        (["price_set", "test-1", "--unit", "songs=5"], "'songs' is no unit .* characters, "),
+        (["price_set", "test-1", "--unit", "image/high=5"], "no unit .* image/QUALITY"),
+        (["price_set", "test-1", "--unit", "input_tokens=5"], "no unit that we know"),
+        (["price_set", "test-1", "--unit", "characters=1,5"], "plain decimal"),
+        (["price_set", "test-1", "--unit", "characters=-1"], "not negative"),
+        (["price_set", "test-1", "--unit", "web_search_calls=-1"], "not negative"),
+        (["price_set", "test-1", "--unit", "web_search_calls=0.0000000001"], "decimals"),
+        (["price_set", "test-1", "--unit", "web_search_calls=5000.1"], "more than we can count"),
+        (["price_set", "test-1", "--unit", "characters=5000001"], "per 1M characters is more"),
+        (["price_set", "t-1", "--unit", "characters=1", "--unit", "characters=1"], "two prices"),
+        (["price_set", "test-1", "--unit", "web_search_calls=0.01"], "beside that of tools"),
     ],
 )
 def test_what_the_domain_refuses_is_an_error_and_changes_nothing(
@@ -162,12 +210,6 @@ def test_what_the_domain_refuses_is_an_error_and_changes_nothing(
     assert Organization.objects.count() == 1
     tables = (AuditEvent, Grant, LedgerEntry, Discount, Price)
     assert [table.__name__ for table in tables if table.objects.exists()] == []
-
-
-@pytest.mark.django_db
-def test_a_price_needs_input_and_output() -> None:
-    with pytest.raises(CommandError, match="--output"):
-        call_command("price_set", "test-1", "--input", "1")
 
 
 def test_an_operator_at_a_shell_sees_the_same(fresh_database_url: str) -> None:

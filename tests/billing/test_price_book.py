@@ -9,7 +9,7 @@ import pytest
 
 from billing import price_book
 from billing.price_book import InvalidPriceBook, PriceRow
-from billing.pricing import Rates
+from billing.pricing import Rate, Rates
 
 BOOK = {row.model: row for row in price_book.load()}
 
@@ -160,7 +160,7 @@ def test_no_other_model_has_a_fee_per_call() -> None:
 
 def test_models_that_are_not_offered_have_no_price() -> None:
     assert not [model for model in BOOK if model.startswith("gpt-4-32k")]
-    assert not [model for model in BOOK if "realtime" in model or "image" in model]
+    assert not [model for model in BOOK if "realtime" in model or "sora" in model]
     # Quoted with an input rate only: a tier without an output rate is none.
     assert not BOOK["gpt-5-nano"].terms(price_id=1).prices_tier("priority")
 
@@ -221,6 +221,28 @@ def test_a_good_row_is_read_as_filed() -> None:
     assert (terms.price_id, terms.model, terms.output_cap_field) == (3, "gpt-x", "max_tokens")
 
 
+def test_a_row_of_units_alone_is_read_as_filed() -> None:
+    units = {"characters": "15", "image/hd/1024x1792": "0.12"}
+
+    row = parsed(tiers={}, long_context=None, unit_rates=units)
+
+    assert row.unit_rates == units
+    terms = row.terms(price_id=3)
+    assert not terms.prices_tokens
+    assert terms.unit_rates == {
+        "characters": Rate(15_000_000),
+        "image/hd/1024x1792": Rate(120_000_000_000),
+    }
+
+
+def test_audio_is_quoted_by_the_minute_and_counted_in_milliseconds() -> None:
+    row = parsed(unit_rates={"input_audio_milliseconds": "0.017"})
+
+    assert row.terms(price_id=3).unit_rates == {
+        "input_audio_milliseconds": Rate(17_000_000_000, unit_size=60_000)
+    }
+
+
 def tier(**usd_per_million: str) -> dict[str, Any]:
     return {"default": {"input_tokens": "2", "output_tokens": "8"} | usd_per_million}
 
@@ -236,7 +258,7 @@ def tier(**usd_per_million: str) -> dict[str, Any]:
         {"endpoints": []},
         {"endpoints": "chat/completions"},
         {"endpoints": [{}]},
-        {"endpoints": ["images/generations"]},
+        {"endpoints": ["videos"]},
         {"endpoints": ["responses", "chat/completions"]},
         {"endpoints": ["embeddings"]},
         {"output_cap_field": None},
@@ -255,6 +277,22 @@ def tier(**usd_per_million: str) -> dict[str, Any]:
         {"tiers": {}},
         {"tiers": {"default": []}},
         {"tiers": {"flex": {"input_tokens": "1", "output_tokens": "1"}}},
+        {"tiers": {}, "long_context": None},
+        {"tiers": {}, "unit_rates": {"characters": "15"}},  # Long prompts of no tokens.
+        {"unit_rates": None},
+        {"unit_rates": []},
+        {"unit_rates": {"characters": 15}},
+        {"unit_rates": {"characters": "-15"}},
+        {"unit_rates": {"characters": "10000.01"}},
+        {"unit_rates": {"characters": "0.0000015"}},
+        {"unit_rates": {"input_audio_milliseconds": "10.01"}},
+        {"unit_rates": {"web_search_calls": "1.01"}},
+        {"unit_rates": {"code_interpreter_sessions": "10.01"}},
+        {"unit_rates": {"image/high/1024x1024": "10.01"}},
+        {"unit_rates": {"image/high/1024-x-1024": "0.1"}},
+        {"unit_rates": {"image/auto": "0.1"}},
+        {"unit_rates": {"input_tokens": "1"}},
+        {"unit_rates": {"songs": "1"}},
         {"tiers": tier(), "long_context": 5},
         {"tiers": tier(thinking_tokens="1")},
         {"tiers": tier(input_tokens="0.0000025")},

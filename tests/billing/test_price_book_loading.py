@@ -20,6 +20,7 @@ ROW = PriceRow(
     model="test-1",
     endpoints=("chat/completions",),
     tiers={"default": {"input_tokens": "2.50", "output_tokens": "10.00"}},
+    unit_rates={},
     long_context=None,
     context_tokens=128_000,
     max_output_tokens=16_384,

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 
 from accounts.models import AuditEvent
 from billing.models import Price
@@ -13,9 +14,10 @@ from tests.factories import ACTOR
 
 NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
+TIERS = {"default": {"input_tokens": "1", "output_tokens": "1"}}
 
 
-def set_price(model: str = "test-1", *, now: dt.datetime = NOW, **rates: str) -> Price:
+def set_price(model: str = "test-1", *, now: dt.datetime = NOW, **rates: Any) -> Price:
     rates = {"input_usd": "2.50", "output_usd": "10", **rates}
     return price_set(model=model, actor=ACTOR, now=now, **rates)
 
@@ -70,7 +72,7 @@ def test_two_prices_of_one_instant_follow_each_other() -> None:
 def test_what_is_planned_stays_planned() -> None:
     set_price()
     Price.objects.update(effective_to=NOW + 9 * DAY)
-    Price.objects.create(model="test-1", effective_from=NOW + 9 * DAY, tiers={}, source="plan")
+    Price.objects.create(model="test-1", effective_from=NOW + 9 * DAY, tiers=TIERS, source="plan")
     set_price(now=NOW + DAY)
     assert periods() == [
         (NOW, NOW + DAY),
@@ -81,7 +83,7 @@ def test_what_is_planned_stays_planned() -> None:
 
 @pytest.mark.django_db
 def test_a_price_before_the_first_planned_one_ends_with_it() -> None:
-    Price.objects.create(model="test-1", effective_from=NOW + DAY, tiers={}, source="plan")
+    Price.objects.create(model="test-1", effective_from=NOW + DAY, tiers=TIERS, source="plan")
     set_price()
     assert periods() == [(NOW, NOW + DAY), (NOW + DAY, None)]
 
@@ -108,6 +110,46 @@ def test_the_model_keeps_its_limits_and_loses_its_other_rates() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("units", "endpoints"),
+    [
+        ({"characters": "15"}, ["audio/speech"]),
+        ({"output_audio_milliseconds": "0.015"}, ["audio/speech"]),
+        ({"input_audio_milliseconds": "0"}, ["audio/transcriptions", "audio/translations"]),
+        (
+            {"image/hd/1024x1024": "0.08"},
+            ["images/edits", "images/generations", "images/variations"],
+        ),
+    ],
+)
+def test_a_model_that_is_sold_by_units_alone_is_called_where_they_are(
+    units: dict[str, str], endpoints: list[str]
+) -> None:
+    price = price_set(model="unit-1", unit_usd=units, actor=ACTOR, now=NOW)
+    price.refresh_from_db()
+    assert (price.tiers, price.unit_rates, price.endpoints) == ({}, units, endpoints)
+    assert AuditEvent.objects.get().details == {
+        "price": price.pk,
+        "effective_from": NOW.isoformat(),
+        **units,
+    }
+
+
+@pytest.mark.django_db
+def test_units_that_are_not_set_again_end() -> None:
+    set_price(unit_usd={"web_search_calls": "0.01", "file_search_calls": "0.0025"})
+    price = set_price(now=NOW + DAY, unit_usd={"file_search_calls": "0.003"})
+    assert price.unit_rates == {"file_search_calls": "0.003"}
+    assert set_price(now=NOW + 2 * DAY).unit_rates == {}
+
+
+@pytest.mark.django_db
+def test_no_price_is_stored_that_is_of_nothing() -> None:
+    with pytest.raises(IntegrityError, match="price_is_of_something"):
+        Price.objects.create(model="test-1", effective_from=NOW, tiers={}, source="plan")
+
+
+@pytest.mark.django_db
 def test_a_free_model_is_free() -> None:
     assert set_price(input_usd="0", output_usd="0").tiers["default"]["input_tokens"] == "0"
 
@@ -128,6 +170,14 @@ def test_a_free_model_is_free() -> None:
         {"output_usd": "NaN"},
         {"output_usd": "100000001"},
         {"cached_usd": "3"},
+        {"output_usd": None},
+        {"input_usd": None, "output_usd": None},
+        {"input_usd": None, "output_usd": None, "cached_usd": "1"},
+        {"unit_usd": {"songs": "1"}},
+        {"unit_usd": {"characters": ""}},
+        {"unit_usd": {"image/high/1024x1024": "5000.01"}},
+        {"unit_usd": {"input_audio_milliseconds": "300000.01"}},
+        {"input_usd": None, "output_usd": None, "unit_usd": {"file_search_calls": "1"}},
     ],
 )
 def test_what_is_no_price_is_refused(change: dict[str, Any]) -> None:
