@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from bench.quick import Quick, lines, quick
 
-
 _USUAL = Quick()
 
 

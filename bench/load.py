@@ -1,4 +1,4 @@
-"""Runs a load program and looks at the processes exactly where its measured time begins and ends."""
+"""Runs a load program; looks at the processes exactly where its measured time begins and ends."""
 
 import json
 import subprocess
@@ -90,7 +90,9 @@ class Loader:
         return Measured(grown={name: after[name] - before[name] for name in after}, result=result)
 
 
-def upstream_start(programs: Mapping[str, Path], *, cores: frozenset[int], log: Path) -> tuple[Process, int]:
+def upstream_start(
+    programs: Mapping[str, Path], *, cores: frozenset[int], log: Path
+) -> tuple[Process, int]:
     """The native upstream and its port."""
     port = free_port()
     process = Process([programs["upstream"], str(port)], cores=cores, log=log)

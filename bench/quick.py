@@ -8,7 +8,7 @@ from bench.candidates.nginx import Nginx
 from bench.candidates.tollgate import OtherTollgate, Tollgate
 from bench.figures import Figure
 from bench.machine import Cores
-from bench.rounds import Lane, Make, Series, chat_lane, stage, stream_lane
+from bench.rounds import Lane, Make, Series, Setting, chat_lane, stage, stream_lane
 from bench.workshop import alone
 
 
@@ -35,7 +35,7 @@ def quick(plan: Quick) -> dict[str, dict[str, Series]]:
         lanes.append(chat_lane(seconds=plan.seconds))
     if plan.only != "calls":
         lanes.append(stream_lane(streams=plan.streams, seconds=plan.seconds))
-    with alone(), stage(makes, cores=Cores.of_this_machine()) as running:
+    with alone(), stage(makes, Setting(cores=Cores.of_this_machine())) as running:
         return {lane.name: running.run(lane, rounds=plan.rounds) for lane in lanes}
 
 
@@ -57,7 +57,9 @@ def lines(found: Mapping[str, Mapping[str, Series]]) -> list[str]:
             )
         if "before" in by_candidate:
             change = by_candidate["tollgate"].ratio_to(by_candidate["before"])
-            told.append(f"  now / before: {change.median:.3f} ({change.least:.3f}-{change.most:.3f})")
+            told.append(
+                f"  now / before: {change.median:.3f} ({change.least:.3f}-{change.most:.3f})"
+            )
     return told
 
 
@@ -67,5 +69,3 @@ def _figure(figure: Figure) -> str:
 
 def _times(figure: Figure) -> str:
     return f"{figure.median:5.2f} x nginx ({figure.least:.2f}-{figure.most:.2f})"
-
-

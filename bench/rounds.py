@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.candidates.base import RELAY, Bench, Candidate
+from bench.candidates.tls_front import TlsFront
 from bench.figures import Figure, ratio
 from bench.load import Loader, Measured, Shape, Target, upstream_start
 from bench.machine import Cores
@@ -25,6 +26,7 @@ class Lane:
     model: str = CHAT
     size: int = 1024
     counted: str = "call"  # Or "chunk": then these are streams.
+    only: frozenset[str] = frozenset()  # The candidates that it is for; empty: all.
 
     @property
     def is_stream(self) -> bool:
@@ -41,11 +43,18 @@ class Series:
     latency_us: list[Mapping[str, float]] = field(default_factory=list)
     errors: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether not one call succeeded, so that there is nothing to tell."""
+        return not self.relay_us
+
     def add(self, lane: Lane, measured: Measured) -> None:
         result = measured.result
         target = result if lane.is_stream else result["targets"][0]
         done = int(target["chunks"] if lane.is_stream else target["completed"])
         self.errors += int(target["errors"]) + int(target.get("unexpected", 0))
+        if not target["lag_us" if lane.is_stream else "latency_us"]["count"]:
+            return
         self.per_second.append(done / lane.shape.seconds)
         self.latency_us.append(target["lag_us" if lane.is_stream else "latency_us"])
         for part, seconds in measured.grown.items():
@@ -73,13 +82,19 @@ class Stage:
 
     def run(self, lane: Lane, *, rounds: int) -> dict[str, Series]:
         """Each candidate once a round, in turns."""
-        found = {candidate.name: Series() for candidate in self.candidates}
+        takes_part = [c for c in self.candidates if not lane.only or c.name in lane.only]
+        found = {candidate.name: Series() for candidate in takes_part}
         for number in range(rounds):
-            for candidate in self.candidates:
+            for candidate in takes_part:
+                if number and found[candidate.name].is_empty:
+                    continue
                 measured = self.measure(candidate, lane)
                 found[candidate.name].add(lane, measured)
             say(f"  {lane.name}: round {number + 1} of {rounds}")
         return found
+
+    def candidate(self, name: str) -> Candidate:
+        return next(candidate for candidate in self.candidates if candidate.name == name)
 
     def measure(self, candidate: Candidate, lane: Lane) -> Measured:
         target = Target(port=candidate.port, requests=self.requests(candidate, lane))
@@ -95,19 +110,42 @@ class Stage:
         return path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is the same for all candidates of a stage."""
+
+    cores: Cores
+    workers: int = 1
+    tls: bool = False  # Towards the upstream.
+
+
 @contextmanager
-def stage(makes: Sequence[Make], *, cores: Cores, workers: int = 1) -> Iterator[Stage]:
+def stage(makes: Sequence[Make], setting: Setting) -> Iterator[Stage]:
     """Everything started, in order; all of it has ended afterwards."""
+    cores = setting.cores
     with scratch_folder() as folder, ExitStack() as ending:
         say("- Compiling and starting")
         programs = compile_programs(folder / "native")
         upstream, port = upstream_start(programs, cores=cores.load, log=folder / "upstream.log")
         ending.callback(upstream.stop)
+        authority = None
+        if setting.tls:
+            front = TlsFront.start(folder, upstream_port=port, cores=cores.load)
+            ending.callback(front.process.stop)
+            port, authority = front.port, front.authority
         candidates, skipped = [], {}
         for number, make in enumerate(makes):
             own = folder / f"candidate-{number}"
             own.mkdir()
-            candidate = make(Bench(folder=own, cores=cores, upstream_port=port, workers=workers))
+            candidate = make(
+                Bench(
+                    folder=own,
+                    cores=cores,
+                    upstream_port=port,
+                    authority=authority,
+                    workers=setting.workers,
+                )
+            )
             ending.callback(candidate.stop)
             try:
                 candidate.start()
@@ -125,8 +163,11 @@ def chat_lane(*, size: int = 1024, seconds: float, connections: int = 50) -> Lan
     return Lane(name=f"chat of {size // 1024} KB", shape=shape, size=size)
 
 
-def stream_lane(*, streams: int, seconds: float, pause: int = 20) -> Lane:
+def stream_lane(
+    *, streams: int, seconds: float, pause: int = 20, only: frozenset[str] = frozenset()
+) -> Lane:
     return Lane(
+        only=only,
         name=f"{streams:,} streams of 50 deltas, {pause} ms apart",
         # They open over a second.
         shape=Shape(seconds=seconds, warm_seconds=1.5, connections=streams),

@@ -62,7 +62,9 @@ def compile_programs(folder: Path) -> dict[str, Path]:
         try:
             subprocess.run(command, check=True)
         except FileNotFoundError:
-            raise Unavailable("There is no C compiler (Debian: apt install gcc libc6-dev).") from None
+            raise Unavailable(
+                "There is no C compiler (Debian: apt install gcc libc6-dev)."
+            ) from None
     return programs
 
 

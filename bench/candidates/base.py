@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from typing_extensions import override
+
 from bench.machine import Cores, cpu_seconds, memory_kilobytes
 from bench.payloads import Header
 
@@ -19,9 +21,12 @@ class Bench:
     folder: Path
     cores: Cores
     upstream_port: int
-    upstream_tls: bool = False
-    authority: Path | None = None  # The certificate authority of a TLS upstream.
+    authority: Path | None = None  # Whose certificate a TLS upstream shows; None: no TLS.
     workers: int = 1
+
+    @property
+    def upstream_tls(self) -> bool:
+        return self.authority is not None
 
     @property
     def upstream_url(self) -> str:
@@ -68,15 +73,19 @@ class Direct(Candidate):
 
     name = "direct"
 
+    @override
     def start(self) -> None:
         """There is nothing to start."""
 
+    @override
     def stop(self) -> None:
         """There is nothing to stop."""
 
+    @override
     def processes(self) -> Mapping[str, Sequence[int]]:
         return {RELAY: ()}
 
     @property
+    @override
     def version(self) -> str:
         return ""

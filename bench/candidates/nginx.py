@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from typing_extensions import override
 
@@ -10,11 +11,10 @@ from bench.candidates.base import RELAY, Bench, Candidate
 from bench.machine import family
 from bench.workshop import Process, Unavailable, answers, free_port
 
-_CONFIGURATION = """
+_FRAME = """
 worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
-error_log {folder}/nginx.log warn;
 worker_rlimit_nofile 65536;
 events {{ worker_connections 20000; }}
 http {{
@@ -32,28 +32,22 @@ http {{
         keepalive_requests 100000000;
     }}
     server {{
-        listen 127.0.0.1:{port}{listen_tls};
-        {certificate}
+        listen 127.0.0.1:{port}{listen};
         location / {{
-            proxy_pass {scheme}://bench;
+            proxy_pass {upstream};
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_buffering off;
-            {verification}
         }}
     }}
 }}
 """
-_VERIFICATION = """
+_VERIFIED = """https://bench;
             proxy_ssl_name localhost;
             proxy_ssl_server_name on;
             proxy_ssl_verify on;
-            proxy_ssl_trusted_certificate {authority};
-            proxy_ssl_protocols TLSv1.3;"""
-_CERTIFICATE = """
-        ssl_certificate {certificate};
-        ssl_certificate_key {key};
-        ssl_protocols TLSv1.3;"""
+            proxy_ssl_protocols TLSv1.3;
+            proxy_ssl_trusted_certificate {authority}"""
 
 
 class Nginx(Candidate):
@@ -67,17 +61,14 @@ class Nginx(Candidate):
     def start(self) -> None:
         bench = self.bench
         self.port = free_port()
-        verification = _VERIFICATION.format(authority=bench.authority)
-        text = _CONFIGURATION.format(
-            folder=bench.folder,
+        verified = _VERIFIED.format(authority=bench.authority)
+        text = configuration(
+            bench.folder,
             port=self.port,
+            upstream=verified if bench.upstream_tls else "http://bench",
             upstream_port=bench.upstream_port,
-            listen_tls="",
-            certificate="",
-            scheme="https" if bench.upstream_tls else "http",
-            verification=verification if bench.upstream_tls else "",
         )
-        self._process = nginx_start(bench, text, port=self.port, cores=bench.cores.gateway)
+        self._process = nginx_start(bench.folder, text, port=self.port, cores=bench.cores.gateway)
 
     @override
     def stop(self) -> None:
@@ -92,23 +83,33 @@ class Nginx(Candidate):
     @property
     @override
     def version(self) -> str:
-        told = subprocess.run([_program(), "-v"], capture_output=True, text=True, check=True)
+        told = subprocess.run([nginx_program(), "-v"], capture_output=True, text=True, check=True)
         return told.stderr.strip().rpartition("/")[2]
 
 
-def nginx_start(bench: Bench, text: str, *, port: int, cores: frozenset[int]) -> Process:
-    configuration = bench.folder / "nginx.conf"
+def configuration(
+    folder: Path, *, port: int, upstream: str, upstream_port: int, listen: str = ""
+) -> str:
+    """A proxy that keeps connections on both sides and passes on at once what it gets."""
+    return _FRAME.format(
+        folder=folder, port=port, upstream=upstream, upstream_port=upstream_port, listen=listen
+    )
+
+
+def nginx_start(folder: Path, text: str, *, port: int, cores: frozenset[int]) -> Process:
+    """An nginx with that configuration. Raises Unavailable."""
+    configuration = folder / "nginx.conf"
     configuration.write_text(text)
     process = Process(
-        [_program(), "-c", configuration, "-e", bench.folder / "nginx.log"],
+        [nginx_program(), "-c", configuration, "-e", folder / "nginx.log"],
         cores=cores,
-        log=bench.folder / "nginx.out",
+        log=folder / "nginx.out",
     )
     process.wait_for(lambda: answers(port), "nginx")
     return process
 
 
-def _program() -> str:
+def nginx_program() -> str:
     # Debian keeps it where only an administrator's PATH looks.
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if found is None:

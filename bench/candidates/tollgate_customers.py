@@ -7,6 +7,8 @@ names the models and how many organizations there are to be; the last line print
 import json
 import os
 
+from django.utils import timezone
+
 from accounts.api_keys import ApiKeyTerms, api_key_issue
 from accounts.audit_trail import Actor
 from accounts.organizations import organization_get
@@ -15,7 +17,6 @@ from billing.discounts import discount_set
 from billing.grants import Credit, grant_credit
 from billing.organizations import organization_open
 from billing.prices import price_set
-from django.utils import timezone
 
 NANO = 10**9
 actor = Actor(user_id=None, label="bench")
@@ -23,7 +24,9 @@ now = timezone.now()
 keys = []
 
 for model in os.environ["BENCH_MODELS"].split():
-    price_set(model=model, input_usd="2.5", output_usd="10", cached_usd="1.25", actor=actor, now=now)
+    price_set(
+        model=model, input_usd="2.5", output_usd="10", cached_usd="1.25", actor=actor, now=now
+    )
 for number in range(int(os.environ["BENCH_ORGANIZATIONS"])):
     if number:
         opened = organization_open(name=f"Bench {number}", actor=actor, now=now)
@@ -32,11 +35,16 @@ for number in range(int(os.environ["BENCH_ORGANIZATIONS"])):
         organization = organization_get("demo")
         project = project_get(organization=organization, slug=None)
     credit = Credit(
-        organization_id=organization.pk, amount_nano_usd=1_000_000 * NANO, expires_at=None, reason=""
+        organization_id=organization.pk,
+        amount_nano_usd=1_000_000 * NANO,
+        expires_at=None,
+        reason="",
     )
     grant_credit(credit=credit, actor=actor, now=now)
     terms = ApiKeyTerms(project=project, name="bench")
     keys.append(api_key_issue(terms=terms, actor=actor, now=now).key)
     if not number:
-        discount_set(fraction_ppm=425_000, organization=organization, model="", actor=actor, now=now)
+        discount_set(
+            fraction_ppm=425_000, organization=organization, model="", actor=actor, now=now
+        )
 print(json.dumps(keys))
