@@ -94,10 +94,18 @@ class UpstreamResponse(ABC):
     Whoever got it reads it to the end or closes it. It has one reader at a time.
     """
 
-    __slots__ = ("headers", "status")
+    __slots__ = ("status",)
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+
+    @property
+    @abstractmethod
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All of them, read anew each time; who wants one of them asks for it by its name."""
+
+    @abstractmethod
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header."""
 
     @abstractmethod
     async def read(self) -> bytes:

@@ -5,6 +5,7 @@ import re
 import httptools
 
 from relay.upstream.errors import ProtocolBroken
+from relay.upstream.head import Head
 from relay.upstream.limits import Limits
 
 STATUS_SWITCHING_PROTOCOLS = 101
@@ -12,6 +13,8 @@ STATUS_FINAL_MIN = 200
 STATUS_MIN = 100
 STATUS_MAX = 599
 
+HTTP = b"HTTP"
+NO_HEADERS = Head()
 KEEP_ALIVE_TIMEOUT = re.compile(rb"\btimeout\s*=\s*(\d{1,6})\b", re.IGNORECASE)
 
 
@@ -21,6 +24,9 @@ class ResponseParser:
     The parser below it enforces the grammar; this class adds bounds, skips interim responses and
     knows where a response ends. `status` stays 0 until the final head is complete; `broken` says
     why the rest cannot be understood, and what was understood before it still counts.
+
+    A head is kept as the bytes that it came in. To be told each of its headers would cost more than
+    all the rest of the parsing, and hardly any of them is ever looked at.
     """
 
     __slots__ = (
@@ -29,13 +35,13 @@ class ResponseParser:
         "_is_head_request",
         "_is_interim",
         "_limits",
-        "_lines",
         "_overhead_bytes",
         "_parser",
         "_pieces",
+        "_received",
         "broken",
         "complete",
-        "headers",
+        "head",
         "keep_alive_seconds",
         "on_body",
         "reusable",
@@ -55,8 +61,8 @@ class ResponseParser:
         self._interim_responses = 0
         self._overhead_bytes = 0
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self._lines: list[tuple[bytes, bytes]] = []
+        self.head = NO_HEADERS
+        self._received: bytes | bytearray = b""  # Of a head that is not complete.
         self.broken: ProtocolBroken | None = None
         self.complete = False
         self.reusable = False
@@ -65,6 +71,8 @@ class ResponseParser:
     def feed(self, data: bytes) -> bytes:
         """Take received bytes and return the body bytes among them."""
         self._fed_bytes = len(data)
+        if not self.status:
+            self._receive(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -85,9 +93,16 @@ class ResponseParser:
 
     def ends_with_stream(self) -> bool:
         """Whether the end of the connection is the proper end of the body."""
-        return self.status != 0 and not any(
-            name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers
-        )
+        framing = (b"content-length", b"transfer-encoding")
+        return self.status != 0 and not any(map(self.head.count, framing))
+
+    def _receive(self, data: bytes) -> None:
+        if not self._received:
+            self._received = data
+            return
+        if isinstance(self._received, bytes):
+            self._received = bytearray(self._received)
+        self._received += data
 
     def _stop(self, error: httptools.HttpParserError) -> None:
         cause = error.__context__
@@ -103,21 +118,18 @@ class ResponseParser:
         if self.complete:
             raise ProtocolBroken("Bytes follow the response.", sent=True)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._lines.append((name, value))  # Trailers come here too, but nobody looks at those.
-
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if not STATUS_MIN <= status <= STATUS_MAX or status == STATUS_SWITCHING_PROTOCOLS:
             raise ProtocolBroken(f"The status {status} is not an answer to us.", sent=True)
-        self._check_bounds()
+        head = self._take_head()
         if status < STATUS_FINAL_MIN:
             self._skip_interim()
             return
         self.reusable = self._parser.should_keep_alive()
-        self.headers = [(name.lower(), value.rstrip()) for name, value in self._lines]
-        self._inspect_headers()
-        self._lines.clear()
+        self._received = b""
+        self.head = head
+        self._inspect(head)
         self.status = status
         if self._is_head_request:
             # The parser below now waits for a body that never comes, so it ends here.
@@ -130,35 +142,38 @@ class ResponseParser:
         else:
             self.complete = True
 
-    def _check_bounds(self) -> None:
-        if len(self._lines) > self._limits.header_count:
+    def _take_head(self) -> Head:
+        """The head that has just been completed, and with it what was received of it."""
+        received = self._received
+        if received[0] != HTTP[0]:  # The parser below lets empty lines pass in front.
+            received = received.lstrip(b"\r\n")
+        # It has refused every other end of a line, and folded lines.
+        end = received.index(b"\r\n\r\n") + 2
+        if end + 2 > self._limits.head_bytes:
+            raise ProtocolBroken("The response head is too large.", sent=True)
+        head = Head(bytes(received[received.index(b"\r\n") : end]))
+        if len(head) > self._limits.header_count:
             raise ProtocolBroken("The response has too many headers.", sent=True)
-        if self._overhead_bytes + self._fed_bytes > self._limits.head_bytes:
-            # The last piece may hold body bytes too, so this once the head is measured exactly.
-            head_bytes = sum(len(name) + len(value) + 4 for name, value in self._lines)
-            if head_bytes > self._limits.head_bytes:
-                raise ProtocolBroken("The response head is too large.", sent=True)
+        self._received = received[end + 2 :]
+        return head
 
     def _skip_interim(self) -> None:
         self._is_interim = True
         self._interim_responses += 1
         if self._interim_responses > self._limits.interim_responses:
             raise ProtocolBroken("Too many interim responses.", sent=True)
-        self._lines.clear()
 
-    def _inspect_headers(self) -> None:
-        for name, value in self.headers:
-            if name == b"transfer-encoding":
-                self._check_coding()
-            elif name == b"keep-alive":
-                self._shorten_keep_alive(value)
-
-    def _check_coding(self) -> None:
-        codings = [value for name, value in self._lines if name.lower() == b"transfer-encoding"]
+    def _inspect(self, head: Head) -> None:
+        coding = head.raw_value(b"transfer-encoding")
         # The parser below takes some other spellings, even a tab at the end, for a body without
         # chunks; and a second coding would reach the reader undecoded.
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
+        if coding is not None and (
+            coding.lstrip(b" \t").lower() != b"chunked" or head.count(b"transfer-encoding") > 1
+        ):
             raise ProtocolBroken("The transfer encoding is not chunked and no more.", sent=True)
+        keep_alive = head.value(b"keep-alive")
+        if keep_alive is not None:
+            self._shorten_keep_alive(keep_alive)
 
     def _shorten_keep_alive(self, value: bytes) -> None:
         found = KEEP_ALIVE_TIMEOUT.search(value)

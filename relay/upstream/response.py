@@ -6,7 +6,10 @@ from typing import Protocol
 from typing_extensions import override
 
 from relay.upstream.errors import ConnectionBroken, UpstreamError
+from relay.upstream.head import Head
 from relay.upstream.messages import UpstreamResponse
+
+NO_HEADERS = Head()
 
 
 class Source(Protocol):
@@ -26,6 +29,7 @@ class EngineResponse(UpstreamResponse):
 
     __slots__ = (
         "_error",
+        "_head",
         "_is_complete",
         "_loop",
         "_pieces",
@@ -37,7 +41,7 @@ class EngineResponse(UpstreamResponse):
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, source: Source) -> None:
         self.status = 0
-        self.headers = []
+        self._head = NO_HEADERS
         self.unread_bytes = 0
         self._loop = loop
         self._source: Source | None = source
@@ -94,9 +98,18 @@ class EngineResponse(UpstreamResponse):
             self.fail(ConnectionBroken("The response was closed before its end.", sent=True))
         self._pieces.clear()
 
-    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    @property
+    @override
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self._head.pairs()
+
+    @override
+    def header(self, name: bytes) -> bytes | None:
+        return self._head.value(name)
+
+    def begin(self, status: int, head: Head) -> None:
         self.status = status
-        self.headers = headers
+        self._head = head
 
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)

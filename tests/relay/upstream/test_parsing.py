@@ -18,7 +18,7 @@ def parse(*pieces: bytes, is_head_request: bool = False, limits: Limits = LIMITS
     parser.begin(is_head_request=is_head_request)
     body = b"".join([parser.feed(piece) for piece in pieces])
     assert parser.broken is None
-    return parser.status, parser.headers, body, parser.complete, parser.reusable
+    return parser.status, parser.head.pairs(), body, parser.complete, parser.reusable
 
 
 def refused(*pieces: bytes, limits: Limits = LIMITS) -> str:
@@ -54,6 +54,10 @@ WHOLE: list[tuple[bytes, Outcome]] = [
         (200, [(b"connection", b"close")], b"hello", False, False),
     ),
     (b"HTTP/1.0 200 OK\r\n\r\nhello", (200, [], b"hello", False, False)),
+    (
+        b"\r\n\r\nHTTP/1.1 100 Go\r\n\r\n\r\n" + OK + b"A: b\r\nContent-Length: 2\r\n\r\n\r\n",
+        (200, [(b"a", b"b"), (b"content-length", b"2")], b"\r\n", True, True),
+    ),
 ]
 
 
