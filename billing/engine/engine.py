@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from billing.engine import transactions
+from billing.engine import shipping, transactions
 from billing.engine.database import Database, OutcomeUnknown
 from billing.engine.durability import Durability
 from billing.engine.holds import EngineUnavailable, Hold, HoldRequest
@@ -56,6 +56,7 @@ class MoneyEngine:
         self._stopping = asyncio.Event()
         self._replaying = asyncio.Lock()
         self._listening_since = 0
+        self._look_again = asyncio.Event()
         self._problem = "the engine has not started"
 
     def _database(self, *, listen: bool = False) -> Database:
@@ -211,7 +212,12 @@ class MoneyEngine:
                 await worker.renew()
         # After an outage that outlasted the leases, each second until the next try serves nobody.
         heartbeat = self.settings.timing.heartbeat
-        await asyncio.sleep(min(heartbeat, UNREADY_SECONDS) if self.problems() else heartbeat)
+        pause = min(heartbeat, UNREADY_SECONDS) if self.problems() else heartbeat
+        # Who has reconnected may have met a database that knows less than before.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._look_again.wait()
+        self._look_again.clear()
 
     async def _tidy(self) -> None:
         await self._every(min(1.0, self.settings.timing.heartbeat), self._tidy_once)
@@ -233,11 +239,18 @@ class MoneyEngine:
                 end=worker.journal.end,
                 report=worker.report(),
             )
-            # While it was asked, the loop and a stop may both have come here.
-            if await self._shipping_database.run(finish) and worker in self._workers:
+            finished = await self._shipping_database.run(finish)
+            if worker not in self._workers:
+                continue  # While it was asked, the loop and a stop may both have come here.
+            if finished:
                 self._workers.remove(worker)
                 await worker.book.close()
                 worker.journal.destroy()
+            else:
+                known = await self._shipping_database.run(
+                    partial(shipping.shipped_offset, worker_id=worker.id)
+                )
+                worker.ship_again(known or 0)
 
     async def _ship(self) -> None:
         await self._every(0, self._listen_and_ship)
@@ -249,6 +262,7 @@ class MoneyEngine:
         payloads = await self._shipping_database.notifications(within=within)
         if self._shipping_database.connections != self._listening_since:
             self._listening_since = self._shipping_database.connections
+            self._look_again.set()
             for reconnected in self._reconnected:
                 reconnected()
         for payload in payloads:
@@ -275,6 +289,9 @@ class MoneyEngine:
                 )
                 if reached == start:
                     raise JournalUnreadable(f"{worker.journal.directory} at {start}")
+                if reached < start:
+                    worker.ship_again(reached)
+                    continue
                 # A stop and the loop may both ship for a moment; the database serializes them.
                 worker.shipped = max(worker.shipped, reached)
                 if worker.promises is not None:  # The database is safer than any disk of ours.

@@ -169,9 +169,12 @@ class Journal:
         self._broken = True
 
     def delete_behind(self, offset: int) -> None:
-        """Remove the segments that end at or before the offset: their records are committed."""
+        """Remove the segments that end at or before the offset: their records are committed.
+
+        The last of these stays: should the database forget its last commits, they ship again.
+        """
         known = segments(self.directory)
-        for (_, path), (following, _) in itertools.pairwise(known):
+        for (_, path), (following, _) in itertools.pairwise(known[:-1]):
             if following > offset:
                 break
             path.unlink()

@@ -23,6 +23,7 @@ from billing.engine.holds import (
     Waiter,
 )
 from billing.engine.journal import Journal, JournalFull
+from billing.engine.money_moves import WalletMissing
 from billing.engine.timing import DRIFT, Timing, now
 from billing.engine.transactions import GrowAnswer, LeaseView, Want
 from billing.identifiers import uuid7
@@ -250,14 +251,21 @@ class LeaseBook:
                 return await self._database.run(transaction), sent_at
             except OutcomeUnknown:
                 await asyncio.sleep(2 * RETRY_SECONDS)
-            except Exception:
+            except Exception as error:
                 # A definite refusal means that nothing was applied, and that a rule is broken: the
                 # lease serves no more calls, and the task's end tells the operator why.
                 lease.busy = False
                 self._drain(lease)
+                if isinstance(error, WalletMissing):
+                    del self.leases[lease.id]
                 raise
 
     def _adopt(self, lease: Lease, view: LeaseView | None, sent_at: float) -> None:
+        if (view.version if view else 0) < lease.version:
+            self.forgotten(lease.id)
+            if view is None:
+                self._drain(lease)
+                del self.leases[lease.id]
         if view is None:
             return
         lease.granted, lease.version = view.granted_nano_usd, view.version
@@ -328,11 +336,19 @@ class LeaseBook:
                 id=view.lease_id,
                 organization_id=view.organization_id,
                 spent=view.spent_nano_usd,
+                # Should the database have forgotten its end, what is to ship may be of it.
+                last_end=self._journal.end,
                 draining=True,
             )
             self.leases[lease.id] = lease
         if view.version > lease.version and not lease.busy:
             self._adopt(lease, view, sent_at)
+
+    def forgotten(self, what: object) -> None:
+        """The database has lost commits: money of ours may be somebody else's, so no more holds."""
+        if not self.fenced:
+            logger.critical("The database has forgotten what it had committed of %s.", what)
+        self.fenced = True
 
     # --- Giving up leases ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from billing.engine import journal, shipping, transactions
 from billing.engine.database import Connection, Database, OutcomeUnknown
 from billing.engine.records import Opened, Settled
+from billing.engine.recovery import CommitsForgotten, readmit
 from billing.engine.shipping import REFUSALS, Batch, WalletsToLock
 
 BATCH_BYTES = 512 * 1024
@@ -43,7 +44,7 @@ class Shipper:
             if isinstance(record, Settled):
                 records.append((offset, after, record))
         if end == start:
-            return start
+            return await self._skip_missing(directory, worker_id, start)
         return await self._ship(worker_id, start, end, records)
 
     async def _ship(
@@ -65,12 +66,37 @@ class Shipper:
 
     async def _ship_batch(self, batch: Batch) -> int:
         wallets: set[int] = set()
+        readmitted = False
         while True:
             transaction = partial(shipping.ship, batch=batch, wallets=wallets)
             try:
                 return await self._database.run(transaction, timeout=BATCH_TIMEOUT_SECONDS)
             except WalletsToLock as found:
                 wallets = found.organizations
+            except CommitsForgotten as found:
+                if readmitted:
+                    raise
+                logger.critical("The database has forgotten what it had committed: %s.", found)
+                leases = {r.lease_id: r.call.organization_id for _, r in batch.records}
+                await self._readmit(batch.worker_id, 0, leases)
+                readmitted = True
+
+    async def _skip_missing(self, directory: Path, worker_id: UUID, start: int) -> int:
+        """Go on where the journal begins, if the database stands before that: a part is gone."""
+        first = journal.first_offset(directory)
+        if start < first:
+            logger.critical(
+                "The database has forgotten records that the journal does not hold any more.",
+                extra={"fields": {"worker": str(worker_id), "from": start, "to": first}},
+            )
+            await self._readmit(worker_id, first, {})
+        return max(start, first)
+
+    async def _readmit(self, worker_id: UUID, offset: int, leases: dict[UUID, int]) -> None:
+        await self._database.run(
+            partial(readmit, worker_id=worker_id, offset=offset, leases=leases),
+            timeout=BATCH_TIMEOUT_SECONDS,
+        )
 
     async def _ship_without(
         self,
@@ -128,7 +154,9 @@ class Shipper:
     async def _replay_once(self, directory: Path, worker_id: UUID) -> None:
         offset = await self._database.run(partial(shipping.shipped_offset, worker_id=worker_id))
         if offset is None:
-            return  # It had no row, so it never had a lease: nothing can be owed.
+            offset = journal.first_offset(directory)
+            if next(journal.read(directory, offset, limit_bytes=BATCH_BYTES), None) is None:
+                return  # It had no row, so it never had a lease: nothing can be owed.
         while (
             reached := await self.ship_from(directory=directory, worker_id=worker_id, start=offset)
         ) != offset:

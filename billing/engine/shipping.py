@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from billing.engine import money_moves
 from billing.engine.database import Connection
 from billing.engine.records import Opened, Outcome, Settled
+from billing.engine.recovery import CommitsForgotten
 
 COLUMNS = (
     ("request_id", "uuid"),
@@ -110,7 +111,7 @@ async def ship(connection: Connection, batch: Batch, wallets: set[int]) -> int:
     """Insert the records, add to the leases' spent, move the offset: all or nothing.
 
     Returns the stored offset: it differs from the batch's end where somebody else shipped first.
-    Raises WalletsToLock, LateSettlementUnexplained.
+    Raises WalletsToLock, LateSettlementUnexplained, CommitsForgotten.
     """
     moved = await connection.execute(
         "UPDATE billing_worker SET shipped_offset = %s WHERE id = %s AND shipped_offset = %s"
@@ -120,7 +121,8 @@ async def ship(connection: Connection, batch: Batch, wallets: set[int]) -> int:
     row = await moved.fetchone()
     if row is None:
         offset = await shipped_offset(connection, batch.worker_id)
-        assert offset is not None, f"worker {batch.worker_id} ships but has no row"
+        if offset is None:
+            raise CommitsForgotten(f"worker {batch.worker_id} ships but has no row")
         return offset
     await records_insert(connection, batch.worker_id, batch.records)
     await spend(connection, batch, wallets, may_be_late=row[0])
@@ -185,7 +187,7 @@ async def spend(
 ) -> None:
     """Add what the records cost to their leases, or settle late where those are closed.
 
-    Raises WalletsToLock, LateSettlementUnexplained.
+    Raises WalletsToLock, LateSettlementUnexplained, CommitsForgotten.
     """
     charges = _charges(batch)
     if not charges:
@@ -199,7 +201,8 @@ async def spend(
         [lease_ids],
     )
     leases = await cursor.fetchall()
-    assert len(leases) == len(lease_ids), "a record names a lease that the database does not know"
+    if len(leases) != len(lease_ids):
+        raise CommitsForgotten("a record names a lease that the database does not know")
     # Leases that cannot take their charge as they are need their wallet, which is locked before
     # leases. Who finds out too late starts again.
     exceeded = [row for row in leases if row[2] == "open" and row[3] < charges[row[0]]]
@@ -237,9 +240,8 @@ async def _exceed(
 ) -> None:
     """A call cost more than its lease had: standard holds only, where the wallet may owe."""
     wallet = await money_moves.wallet_lock(connection, organization_id)
-    assert not wallet.strict, (
-        f"strict organization {organization_id} spent {excess} beyond its lease"
-    )
+    if wallet.strict:
+        raise CommitsForgotten(f"strict organization {organization_id} spent {excess} too much")
     await money_moves.grants_expire(connection, organization_id)
     slices = await money_moves.debit(connection, organization_id, excess, may_owe=True)
     await money_moves.slices_append(connection, lease_id, slices)
@@ -303,6 +305,7 @@ REFUSALS = (
     psycopg.DataError,
     psycopg.ProgrammingError,
     LateSettlementUnexplained,
+    CommitsForgotten,
     AssertionError,
     money_moves.WalletMissing,
 )

@@ -57,6 +57,7 @@ class GrowAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
+    shipped_offset: int
     leases: list[LeaseView]
     short_organizations: list[int]
 
@@ -110,10 +111,11 @@ async def renew(
     """Prolong the worker's life, for all its leases at once; None: it is fenced for ever."""
     cursor = await connection.execute(
         "UPDATE billing_worker SET expires_at = clock_timestamp() + make_interval(secs => %s),"
-        " report = %s WHERE id = %s AND state = 'live'",
+        " report = %s WHERE id = %s AND state = 'live' RETURNING shipped_offset",
         [timing.ttl, Jsonb(report), worker_id],
     )
-    if cursor.rowcount != 1:
+    row = await cursor.fetchone()
+    if row is None:
         return None
     leases = await connection.execute(
         f"{_VIEW} WHERE lease.worker_id = %s AND lease.state = 'open'",
@@ -125,7 +127,11 @@ async def renew(
         " WHERE short_at > clock_timestamp() - make_interval(secs => %s)",
         [2 * timing.heartbeat],
     )
-    return Renewal(leases=views, short_organizations=[row[0] for row in await short.fetchall()])
+    return Renewal(
+        shipped_offset=row[0],
+        leases=views,
+        short_organizations=[row[0] for row in await short.fetchall()],
+    )
 
 
 async def grow(connection: Connection, want: Want, timing: Timing) -> GrowAnswer | None:
@@ -294,13 +300,16 @@ async def finish(
     """End the worker whose journal is shipped to its end: by its owner, or who holds its lock.
 
     The owner adds its last report: what it counted is asked for as long as the row is there.
-    False: not everything is shipped yet. True also where it had ended, or never began.
+    False: not everything is shipped yet, or the database has forgotten that it was. True also where
+    it had ended, or never began.
     """
     cursor = await connection.execute(
         "SELECT state, shipped_offset FROM billing_worker WHERE id = %s FOR UPDATE", [worker_id]
     )
     row = await cursor.fetchone()
-    if row is None or row[0] == "complete":
+    if row is None:
+        return end == 0
+    if row[0] == "complete":
         return True
     if row[1] != end:
         return False

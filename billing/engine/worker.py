@@ -15,6 +15,7 @@ from billing.engine.holds import EngineUnavailable, Hold, HoldRequest, HoldState
 from billing.engine.journal import Journal, JournalFailed
 from billing.engine.lease_book import LeaseBook
 from billing.engine.records import Call, Opened, Outcome, RecordTooLarge, Settled, frame
+from billing.engine.recovery import acknowledged, forgotten_lease
 from billing.engine.settings import EngineSettings
 from billing.engine.timing import now
 from billing.engine.transactions import Renewal
@@ -158,7 +159,7 @@ class Worker:
 
     async def renew(self) -> None:
         """One statement for all leases. The fence counts from before it was sent."""
-        sent_at = now()
+        sent_at, shipped, versions = now(), self.shipped, acknowledged(self.book.leases)
         try:
             renewal = await self._database.run(self._renewal)
         except OutcomeUnknown:
@@ -167,6 +168,12 @@ class Worker:
             self.book.fenced = True
             return
         self._registered = True
+        if lease_id := forgotten_lease(self.book.leases, versions, renewal.leases):
+            self.book.forgotten(lease_id)
+        if renewal.shipped_offset < shipped:
+            self.ship_again(renewal.shipped_offset)
+        if self.book.fenced:
+            return
         self.fence = sent_at + self._timing.fence
         for view in renewal.leases:
             self.book.notice(view, sent_at)
@@ -210,6 +217,11 @@ class Worker:
             return 0
         since = waiting_since(self.journal.directory, self.shipped)
         return 0 if since is None else max(0, int(1000 * (time.time() - since)))
+
+    def ship_again(self, offset: int) -> None:
+        """The database stands there, though it had acknowledged more."""
+        self.book.forgotten(self.id)
+        self.shipped = offset
 
     def tidy(self) -> None:
         self.book.tidy(leaving=self.retired, shipped=self.shipped)

@@ -321,7 +321,7 @@ async def test_a_segment_stays_until_it_is_shipped_and_its_calls_have_ended(
     stage.worker.call_settle(long, DONE, 1)
     await ship_all(stage)
     journal.delete_behind(stage.worker.oldest_needed_offset())
-    assert len(segments(journal.directory)) == 1
+    assert len(segments(journal.directory)) == 2
 
 
 async def test_nobody_finishes_a_worker_whose_journal_is_not_shipped(stage: Stage) -> None:

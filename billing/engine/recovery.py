@@ -1,0 +1,67 @@
+"""When the database has forgotten commits: a fail-over that lost the last ones, an old backup.
+
+What it acknowledged is still known here: how far a journal was shipped, which version a lease had.
+Where the database is behind that, its worker opens no more holds, since the money of its leases may
+be somebody else's now. What stands in its journal is shipped again: as it was, where its leases can
+still take it, else as the late settlement of a worker that was lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from billing.engine import transactions
+from billing.engine.database import Connection
+from billing.engine.holds import Lease
+from billing.engine.transactions import LeaseView
+
+
+class CommitsForgotten(Exception):
+    """A journal builds on a worker or a lease that the database does not know as it should."""
+
+
+def acknowledged(leases: Mapping[UUID, Lease]) -> dict[UUID, int]:
+    """The version that the database has told of each lease, where nothing is in flight."""
+    return {lease.id: lease.version for lease in leases.values() if not lease.busy}
+
+
+def forgotten_lease(
+    leases: Mapping[UUID, Lease], versions: Mapping[UUID, int], views: Sequence[LeaseView]
+) -> UUID | None:
+    """One of the leases of which a later answer knows less than it had told, if there is any."""
+    found = {view.lease_id: view.version for view in views}
+    for lease_id, version in versions.items():
+        lease = leases.get(lease_id)
+        if lease is not None and not lease.busy and found.get(lease_id, 0) < version:
+            return lease_id
+    return None
+
+
+async def readmit(
+    connection: Connection, *, worker_id: UUID, offset: int, leases: Mapping[UUID, int]
+) -> None:
+    """Let the worker's journal be shipped as that of a worker that was lost.
+
+    From the offset on, or from where the database stands, if that is further.
+    The leases (and whose they are) that its records name are closed, so that each of those is paid
+    by the wallet as far as that has the money, and written off for the rest.
+    """
+    await connection.execute(
+        "INSERT INTO billing_worker"
+        " (id, node, state, expires_at, shipped_offset, was_lost, report, started_at)"
+        " VALUES (%s, 'forgotten', 'lost', clock_timestamp(), %s, true, '{}', clock_timestamp())"
+        " ON CONFLICT (id) DO UPDATE SET was_lost = true,"
+        " state = CASE billing_worker.state WHEN 'complete' THEN 'complete' ELSE 'lost' END,"
+        " shipped_offset = greatest(billing_worker.shipped_offset, excluded.shipped_offset)",
+        [worker_id, offset],
+    )
+    await transactions.leases_close_of(connection, worker_id)
+    # Of an organization that is not there either, the records are set aside.
+    await connection.execute(
+        "INSERT INTO billing_lease (id, worker_id, organization_id, kind, state, version,"
+        " granted_nano_usd, spent_nano_usd, usable_until, opened_at, closed_at)"
+        " SELECT id, %s, organization_id, 'wallet', 'closed', 1, 0, 0,"
+        " clock_timestamp(), clock_timestamp(), clock_timestamp()"
+        " FROM unnest(%s::uuid[], %s::bigint[]) AS named(id, organization_id)"
+        " JOIN billing_wallet USING (organization_id) ON CONFLICT (id) DO NOTHING",
+        [worker_id, list(leases), list(leases.values())],
+    )
