@@ -128,7 +128,8 @@ class Histories(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), amount=AMOUNTS)
     def top_up(self, which: int, amount: int) -> None:
         organization, _ = self.organizations[which]
-        self.bank.repay_and_grant(organization, amount)
+        # Beside the loop: a transaction that is under way may hold the lock that this waits for.
+        self.run(asyncio.to_thread(self.bank.repay_and_grant, organization, amount))
         self.granted[organization] += amount
 
     @rule(milliseconds=st.sampled_from([1, 10, 60, 250]))
@@ -147,10 +148,8 @@ class Histories(RuleBasedStateMachine):
     def declare_lost(self, index: int) -> None:
         """The database gives a worker up while it lives: as after a long stall."""
         engine = self.engines[index % len(self.engines)]
-        self.bank.connection.execute(
-            "UPDATE billing_worker SET expires_at = now() - interval '1 day' WHERE id = ANY(%s)",
-            [engine.serving()],
-        )
+        query = "UPDATE billing_worker SET expires_at = now() - interval '1 day' WHERE id = ANY(%s)"
+        self.run(asyncio.to_thread(self.bank.connection.execute, query, [engine.serving()]))
 
         async def sweep_once() -> None:
             database = Database(url=self.url, timeout=5.0)
