@@ -11,7 +11,7 @@ from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
 from accounts.keys import key_generate
 from accounts.models import ApiKey, Project
-from accounts.transactions import durable
+from accounts.transactions import durable, transaction_required
 
 MAX_NAME_LENGTH = 200
 MAX_MODEL_LENGTH = 200
@@ -25,6 +25,10 @@ class UnableToIssueApiKey(Refused):
 
 class UnknownApiKey(Refused):
     """No key has that prefix."""
+
+
+class UnableToRotateApiKey(Refused):
+    """The key works no more, so there is nothing to replace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,27 +55,25 @@ class IssuedApiKey:
 def api_key_issue(*, terms: ApiKeyTerms, actor: Actor, now: dt.datetime) -> IssuedApiKey:
     """Issue a key on these terms; raises UnableToIssueApiKey."""
     _terms_check(terms, now)
-    issued = key_generate(brand_prefix=settings.API_KEY_BRAND_PREFIX, pepper=settings.KEY_PEPPER)
     models = None if terms.allowed_models is None else _names(terms.allowed_models)
     networks = None if terms.allowed_networks is None else _networks(terms.allowed_networks)
-    api_key = ApiKey.objects.create(
-        organization_id=terms.project.organization_id,
-        project=terms.project,
-        name=terms.name,
-        prefix=issued.prefix,
-        last4=issued.last4,
-        digest=issued.digest,
-        scopes=list(terms.scopes),
-        allowed_models=models,
-        allowed_networks=networks,
-        expires_at=terms.expires_at,
-        created_by_id=actor.user_id,
-        created_at=now,
+    issued = _api_key_add(
+        ApiKey(
+            organization_id=terms.project.organization_id,
+            project=terms.project,
+            name=terms.name,
+            scopes=list(terms.scopes),
+            allowed_models=models,
+            allowed_networks=networks,
+            expires_at=terms.expires_at,
+        ),
+        actor=actor,
+        now=now,
     )
     audit_event_record(
         actor=actor,
         action="api_key.issue",
-        subject=issued.prefix,
+        subject=issued.api_key.prefix,
         organization=terms.project.organization,
         details={
             "project": terms.project.slug,
@@ -81,17 +83,58 @@ def api_key_issue(*, terms: ApiKeyTerms, actor: Actor, now: dt.datetime) -> Issu
             "expires_at": terms.expires_at.isoformat() if terms.expires_at else None,
         },
     )
-    return IssuedApiKey(api_key=api_key, key=issued.key)
+    return issued
+
+
+@durable
+def api_key_rotate(
+    *, prefix: str, grace: dt.timedelta, actor: Actor, now: dt.datetime
+) -> IssuedApiKey:
+    """Issue a key on the terms of another, which works on for the grace period and then stops.
+
+    Raises UnknownApiKey, and UnableToRotateApiKey if the key does not work any more.
+    """
+    old = _api_key_lock(prefix)
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        raise UnableToRotateApiKey(f"The API key {prefix!r} works no more: issue a new one.")
+    if grace < dt.timedelta(0):
+        raise UnableToRotateApiKey("A grace period is not negative.")
+    issued = _api_key_add(
+        ApiKey(
+            organization_id=old.organization_id,
+            project=old.project,
+            name=old.name,
+            scopes=old.scopes,
+            allowed_models=old.allowed_models,
+            allowed_networks=old.allowed_networks,
+            expires_at=old.expires_at,
+            family_id=old.family_id or old.pk,
+        ),
+        actor=actor,
+        now=now,
+    )
+    ends_at = now + grace
+    if old.expires_at is None or ends_at < old.expires_at:
+        old.expires_at = ends_at
+        old.save(update_fields=["expires_at"])
+    audit_event_record(
+        actor=actor,
+        action="api_key.rotate",
+        subject=prefix,
+        organization=old.organization,
+        details={"successor": issued.api_key.prefix, "expires_at": old.expires_at.isoformat()},
+    )
+    return issued
 
 
 @durable
 def api_key_revoke(*, prefix: str, actor: Actor, now: dt.datetime) -> bool:
     """Revoke the key of that prefix for ever; False if it was revoked already."""
-    api_key = ApiKey.objects.select_related("organization").filter(prefix=prefix).first()
-    if api_key is None:
-        raise UnknownApiKey(f"There is no API key {prefix!r}.")
-    if not ApiKey.objects.filter(pk=api_key.pk, revoked_at__isnull=True).update(revoked_at=now):
+    api_key = _api_key_lock(prefix)
+    if api_key.revoked_at is not None:
         return False
+    api_key.revoked_at = now
+    api_key.save(update_fields=["revoked_at"])
     audit_event_record(
         actor=actor,
         action="api_key.revoke",
@@ -99,6 +142,25 @@ def api_key_revoke(*, prefix: str, actor: Actor, now: dt.datetime) -> bool:
         organization=api_key.organization,
     )
     return True
+
+
+@transaction_required
+def _api_key_lock(prefix: str) -> ApiKey:
+    keys = ApiKey.objects.select_for_update(of=("self",)).select_related("organization", "project")
+    api_key = keys.filter(prefix=prefix).first()
+    if api_key is None:
+        raise UnknownApiKey(f"There is no API key {prefix!r}.")
+    return api_key
+
+
+@transaction_required
+def _api_key_add(api_key: ApiKey, *, actor: Actor, now: dt.datetime) -> IssuedApiKey:
+    """Give the row a key, and store it."""
+    issued = key_generate(brand_prefix=settings.API_KEY_BRAND_PREFIX, pepper=settings.KEY_PEPPER)
+    api_key.prefix, api_key.last4, api_key.digest = issued.prefix, issued.last4, issued.digest
+    api_key.created_by_id, api_key.created_at = actor.user_id, now
+    api_key.save(force_insert=True)
+    return IssuedApiKey(api_key=api_key, key=issued.key)
 
 
 def _terms_check(terms: ApiKeyTerms, now: dt.datetime) -> None:

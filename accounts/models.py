@@ -148,6 +148,10 @@ class ApiKey(models.Model):
     allowed_networks = ArrayField(models.CharField(max_length=43), null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # The first of the keys that replaced each other by rotation; limits count for all of them.
+    family = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, editable=False, related_name="successors"
+    )
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

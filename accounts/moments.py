@@ -28,10 +28,23 @@ def expiry_parse(text: str, *, now: dt.datetime) -> dt.datetime | None:
     return moment
 
 
+def span_parse(text: str) -> dt.timedelta:
+    """A span of time such as "12h" or "30d"; "0" is none."""
+    words = text.strip().lower()
+    if words == "0":
+        return dt.timedelta(0)
+    if not _SPAN.fullmatch(words):
+        raise InvalidMoment(f"{text!r} is no span of time; say 12h or 30d.")
+    return _span(words)
+
+
+def _span(text: str) -> dt.timedelta:
+    return dt.timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+
+
 def _span_end(text: str, now: dt.datetime) -> dt.datetime:
-    count, unit = text[:-1], text[-1]
     try:
-        return now + dt.timedelta(**{_UNITS[unit]: int(count)})
+        return now + _span(text)
     except OverflowError as error:
         raise InvalidMoment(f"{text!r} is too far away.") from error
 

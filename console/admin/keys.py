@@ -26,9 +26,10 @@ from accounts.api_keys import (
     IssuedApiKey,
     api_key_issue,
     api_key_revoke,
+    api_key_rotate,
 )
 from accounts.models import ApiKey
-from accounts.moments import InvalidMoment, expiry_parse
+from accounts.moments import InvalidMoment, expiry_parse, span_parse
 from console.admin.base import (
     ServiceAdmin,
     actor_of,
@@ -97,6 +98,26 @@ class ApiKeyForm(forms.Form):
     )
 
 
+class SpanField(forms.CharField):
+    """A span of time as people type it."""
+
+    @override
+    def clean(self, value: Any) -> Any:
+        try:
+            return span_parse(super().clean(value))
+        except InvalidMoment as error:
+            raise forms.ValidationError(str(error)) from error
+
+
+class RotationForm(forms.Form):
+    grace = SpanField(
+        label="Grace period",
+        initial="24h",
+        widget=UnfoldAdminTextInputWidget,
+        help_text="How long the old key works beside the new one: 30m, 24h, 7d, or 0.",
+    )
+
+
 class StateFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
     title = "state"
     parameter_name = "state"
@@ -140,8 +161,8 @@ class ApiKeyAdmin(ServiceAdmin):
         "expires",
         "revoked",
     )
-    actions_detail = ("revoke",)
-    actions_row = ("revoke",)
+    actions_detail = ("rotate", "revoke")
+    actions_row = ("rotate", "revoke")
 
     @column("Key", header=True)
     def key_and_name(self, row: ApiKey) -> list[str]:
@@ -229,6 +250,38 @@ class ApiKeyAdmin(ServiceAdmin):
             return True
         api_key = self.find(request, object_id)
         return api_key is not None and api_key.revoked_at is None
+
+    def has_rotate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        if not self.may_change(request):
+            return False
+        if object_id is None:  # As for revoking.
+            return True
+        api_key = self.find(request, object_id)
+        return api_key is not None and key_state(api_key, now=timezone.now()) == ACTIVE
+
+    @button("Rotate", icon="autorenew", variant=ActionVariant.DEFAULT)
+    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        api_key = self.row(request, object_id)
+        page = FormPage(
+            title=f"Replace {api_key}?",
+            submit="Issue its successor",
+            form=RotationForm(data_of(request)),
+            intro="The new key has the same terms and the same limits, and is shown once, on the"
+            " next page. Both work until the grace period is over.",
+            back=change_url(api_key),
+            about=api_key,
+        )
+
+        def act(values: dict[str, Any]) -> HttpResponseBase:
+            issued = api_key_rotate(
+                prefix=api_key.prefix,
+                grace=values["grace"],
+                actor=actor_of(request),
+                now=timezone.now(),
+            )
+            return self._shown_once(request, issued)
+
+        return form_view(self, request, page, act)
 
     @button("Revoke", icon="block", variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponseBase:

@@ -4,17 +4,21 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError
 
 from accounts.api_keys import (
     ApiKeyTerms,
     UnableToIssueApiKey,
+    UnableToRotateApiKey,
     UnknownApiKey,
     api_key_issue,
     api_key_revoke,
+    api_key_rotate,
 )
 from accounts.audit_trail import Actor
 from accounts.keys import key_digest, key_is_well_formed
 from accounts.models import ApiKey, AuditEvent, Organization
+from tests.commands import ask, say
 from tests.committing import run_together
 from tests.factories import ACTOR, make_api_key, make_organization, make_user, now
 
@@ -122,3 +126,70 @@ def test_of_those_who_revoke_at_once_one_is_recorded(committing_db: str) -> None
     revoke = partial(api_key_revoke, prefix=api_key.prefix, actor=ACTOR, now=now())
     assert sorted(run_together(*[revoke] * 4)) == [False, False, False, True]
     assert AuditEvent.objects.filter(action="api_key.revoke").count() == 1
+
+
+# --- Rotation -------------------------------------------------------------------------------------
+
+
+def rotate(prefix: str, grace: dt.timedelta = dt.timedelta(hours=24)) -> ApiKey:
+    return api_key_rotate(prefix=prefix, grace=grace, actor=ACTOR, now=now()).api_key
+
+
+def test_a_rotated_key_has_the_same_terms_and_the_old_one_ends_after_the_grace(
+    acme: Organization,
+) -> None:
+    old, _ = make_api_key(
+        acme, name="ci", allowed_models=["gpt-4o"], allowed_networks=["10.0.0.0/8"]
+    )
+    before = now()
+    new = rotate(old.prefix)
+    old.refresh_from_db()
+    assert old.expires_at is not None
+    assert before <= old.expires_at - dt.timedelta(hours=24) <= now()
+    assert new.prefix != old.prefix
+    for field in ("organization", "project", "name", "scopes", "allowed_models"):
+        assert getattr(new, field) == getattr(old, field), field
+    assert (new.allowed_networks, new.expires_at) == (["10.0.0.0/8"], None)
+    event = AuditEvent.objects.get(action="api_key.rotate")
+    assert (event.subject, event.details["successor"]) == (old.prefix, new.prefix)
+
+
+def test_all_rotations_of_a_key_are_one_family(acme: Organization) -> None:
+    first, _ = make_api_key(acme)
+    second = rotate(first.prefix)
+    third = rotate(second.prefix)
+    assert (first.family, second.family, third.family) == (None, first, first)
+
+
+def test_a_grace_never_prolongs_a_key(acme: Organization) -> None:
+    ends_at = now() + dt.timedelta(hours=1)
+    old, _ = make_api_key(acme, expires_at=ends_at)
+    new = rotate(old.prefix)
+    old.refresh_from_db()
+    assert (old.expires_at, new.expires_at) == (ends_at, ends_at)
+
+
+def test_a_key_that_works_no_more_is_not_rotated(acme: Organization) -> None:
+    old, _ = make_api_key(acme)
+    rotate(old.prefix, dt.timedelta(0))
+    with pytest.raises(UnableToRotateApiKey, match="works no more"):
+        rotate(old.prefix)
+    revoked, _ = make_api_key(acme)
+    api_key_revoke(prefix=revoked.prefix, actor=ACTOR, now=now())
+    with pytest.raises(UnableToRotateApiKey, match="works no more"):
+        rotate(revoked.prefix)
+    with pytest.raises(UnableToRotateApiKey, match="not negative"):
+        rotate(make_api_key(acme)[0].prefix, dt.timedelta(seconds=-1))
+    with pytest.raises(UnknownApiKey):
+        rotate("sk-nobody")
+
+
+def test_the_command_rotates(acme: Organization) -> None:
+    old, _ = make_api_key(acme)
+    answer = ask("api_key_rotate", old.prefix, "--grace", "30m")
+    new = ApiKey.objects.get(prefix=answer["prefix"])
+    assert bytes(new.digest) == key_digest(str(answer["api_key"]), pepper=settings.KEY_PEPPER)
+    for span in ("soon", "-1h", "1y", ""):
+        with pytest.raises(CommandError, match="no span of time"):
+            ask("api_key_rotate", answer["prefix"], f"--grace={span}")
+    assert "shown only now" in say("api_key_rotate", str(answer["prefix"]))

@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
+from accounts.api_keys import api_key_revoke
 from accounts.keys import key_digest
 from accounts.models import ApiKey, AuditEvent, Membership, Organization, Project, User
 from billing.models import CodeBatch, Discount, Grant, Price, SetAsideRecord, Wallet
@@ -184,6 +185,20 @@ def test_codes_are_shown_once_and_revoked_as_a_batch(administrator: Client) -> N
     assert sent(administrator, "billing_codebatch_revoke", {}, batch.pk).status_code == 403
     too_many = values | {"count": "10001"}
     assert_refused(sent(administrator, "billing_codebatch_add", too_many), "10000")
+
+
+def test_a_key_is_rotated_with_a_grace_period(administrator: Client, acme: Organization) -> None:
+    old, _ = make_api_key(acme)
+    assert_refused(
+        sent(administrator, "accounts_apikey_rotate", {"grace": "soon"}, old.pk), "no span of time"
+    )
+    response = sent(administrator, "accounts_apikey_rotate", {"grace": "1h"}, old.pk)
+    assert response.context["issued"].key in response.content.decode()
+    old.refresh_from_db()
+    assert old.expires_at is not None
+    assert last_event() == (ROOT, "api_key.rotate")
+    api_key_revoke(prefix=old.prefix, actor=ACTOR, now=now())
+    assert sent(administrator, "accounts_apikey_rotate", {"grace": "1h"}, old.pk).status_code == 403
 
 
 CHANNEL = {
