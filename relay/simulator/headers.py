@@ -7,6 +7,7 @@ from relay.simulator.sending import Headers
 
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
+PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 HTML: Final = b"text/html; charset=utf-8"
 
 _ALWAYS: Headers = (

@@ -7,11 +7,14 @@ from relay.simulator.catalogue import model_get, model_list
 from relay.simulator.completions import chat_answer
 from relay.simulator.embeddings import embeddings_answer
 from relay.simulator.errors import url_unknown
+from relay.simulator.images import edits_answer, generations_answer, variations_answer
 from relay.simulator.moderations import moderations_answer
 from relay.simulator.replies import Answer, Call
 from relay.simulator.responses.endpoints import ResponseEndpoints
 from relay.simulator.responses.store import ResponseStore
+from relay.simulator.speech import speech_answer
 from relay.simulator.text_completions import text_completions_answer
+from relay.simulator.transcriptions import transcriptions_answer, translations_answer
 
 _MODELS = "/v1/models"
 
@@ -43,6 +46,12 @@ class Routes:
             ("POST", "/v1/completions"): Endpoint(text_completions_answer),
             ("POST", "/v1/embeddings"): Endpoint(embeddings_answer),
             ("POST", "/v1/moderations"): Endpoint(moderations_answer),
+            ("POST", "/v1/images/generations"): Endpoint(generations_answer),
+            ("POST", "/v1/images/edits"): Endpoint(edits_answer),
+            ("POST", "/v1/images/variations"): Endpoint(variations_answer),
+            ("POST", "/v1/audio/speech"): Endpoint(speech_answer),
+            ("POST", "/v1/audio/transcriptions"): Endpoint(transcriptions_answer),
+            ("POST", "/v1/audio/translations"): Endpoint(translations_answer),
             ("POST", "/v1/responses"): Endpoint(responses.create, remembers=True),
             ("POST", "/v1/responses/compact"): Endpoint(responses.compact, remembers=True),
             ("POST", "/v1/responses/input_tokens"): Endpoint(
