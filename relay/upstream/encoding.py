@@ -1,10 +1,12 @@
 """A request as the bytes of an HTTP/1.1 head (pure)."""
 
 import string
+from functools import lru_cache
 
 from relay.upstream.errors import RequestRefused
 from relay.upstream.messages import UpstreamRequest
 
+MAX_REMEMBERED = 512
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 METHODS_WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
@@ -33,7 +35,19 @@ def encode_head(request: UpstreamRequest, *, authority: bytes) -> bytes:
 
     A host header is added unless there is one, and so is our wish for an encoding: none.
     """
-    method, target, headers = request.method, request.target, request.headers
+    method, body = request.method, request.body
+    head = _checked_head(method, request.target, tuple(request.headers), authority)
+    if body or method in METHODS_WITH_BODY:
+        return b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
+    return head + b"\r\n"
+
+
+# Most requests to a channel differ in nothing but their length. What is refused is not remembered.
+@lru_cache(MAX_REMEMBERED)
+def _checked_head(
+    method: bytes, target: bytes, headers: tuple[tuple[bytes, bytes], ...], authority: bytes
+) -> bytes:
+    """The head up to the length of the body."""
     if method not in METHODS:
         raise RequestRefused(f"The method {method!r} is not known.")
     # Deleting every permitted byte must leave nothing: one pass in C over each part of the head.
@@ -52,7 +66,4 @@ def encode_head(request: UpstreamRequest, *, authority: bytes) -> bytes:
     lines += [b"%b: %b\r\n" % pair for pair in headers]
     if b"accept-encoding" not in names:
         lines.append(b"accept-encoding: identity\r\n")
-    if request.body or method in METHODS_WITH_BODY:
-        lines.append(b"content-length: %d\r\n" % len(request.body))
-    lines.append(b"\r\n")
     return b"".join(lines)

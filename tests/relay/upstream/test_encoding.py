@@ -77,3 +77,15 @@ def test_two_hosts_are_refused() -> None:
 
 def test_tabs_and_bytes_beyond_ascii_pass_in_values() -> None:
     assert b"\r\nn: a\tb \xff\r\n" in encode(headers=[(b"n", b"a\tb \xff")])
+
+
+def test_a_head_that_was_sent_before_has_the_length_of_each_body() -> None:
+    heads = [encode(method=b"POST", headers=[(b"a", b"b")], body=b"x" * size) for size in (3, 4, 0)]
+    assert heads[0].replace(b"length: 3", b"length: 4") == heads[1]
+    assert heads[2].endswith(b"content-length: 0\r\n\r\n")
+
+
+def test_what_was_refused_is_refused_again() -> None:
+    for _ in range(2):
+        with pytest.raises(RequestRefused):
+            encode(headers=[(b"te", b"trailers")])
