@@ -1,13 +1,40 @@
 """What a call can cost at most, before it is made: the arithmetic of holds."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
 from billing.money import BIGINT_MAX
-from billing.pricing.charges import PICO_PPM_PER_NANO, ChargeTooLarge
-from billing.pricing.rates import Rates
+from billing.pricing.charges import (
+    NO_UNIT_RATES,
+    PICO_PPM_PER_NANO,
+    ChargeTooLarge,
+    with_counts_cost,
+)
+from billing.pricing.counts import NO_COUNTS
+from billing.pricing.rates import NO_TOKEN_RATES, Rate, Rates, unpriced_counts
 from billing.pricing.usage import MAX_TOKENS
 
 # Beyond every model that is sold, for the few whose limits nobody publishes.
 UNKNOWN_CONTEXT_TOKENS = 2_000_000
 UNKNOWN_OUTPUT_TOKENS = 272_000
+
+
+class UnpricedUnits(ValueError):
+    """What has no price has no bound either: such a request is refused, not sent."""
+
+    def __init__(self, units: tuple[str, ...]) -> None:
+        super().__init__(f"No price for {', '.join(units)}.")
+        self.units = units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageBounds:
+    """The most that a call can use. The prompt is used once, the output once per choice."""
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    choices: int = 1
+    counts: Mapping[str, int] = NO_COUNTS
 
 
 def prompt_bound_tokens(body_bytes: int, *, opaque_parts: bool, context_tokens: int | None) -> int:
@@ -38,17 +65,44 @@ def cost_upper_bound(
 
     Every token is taken to be of the dearest kind. The prompt is paid once, the output per choice.
     """
-    dear_in, dear_out = rates.dearest_input, rates.dearest_output
-    size = dear_in.unit_size * dear_out.unit_size
-    cost = (
-        prompt_tokens_bound * dear_in.pico_usd * dear_out.unit_size
-        + output_tokens_bound * choices * dear_out.pico_usd * dear_in.unit_size
-        + rates.call_pico_usd * size
-    )
-    bound = -(-cost * discount_ppm // (PICO_PPM_PER_NANO * size))
-    if bound > BIGINT_MAX:
-        raise ChargeTooLarge(f"{bound} nano-USD")
-    return bound
+    cost, size = _tokens_cost(rates, prompt_tokens_bound, output_tokens_bound * choices)
+    return _rounded_up(cost, size, discount_ppm)
+
+
+def usage_upper_bound(
+    bounds: UsageBounds,
+    rates: Rates,
+    discount_ppm: int,
+    *,
+    unit_rates: Mapping[str, Rate] = NO_UNIT_RATES,
+) -> int:
+    """The most nano-USD that a call within these bounds is charged, units included.
+
+    Raises UnpricedUnits where one of them has no price.
+    """
+    output_tokens = bounds.output_tokens * bounds.choices
+    unpriced = unpriced_counts(bounds.counts, unit_rates)
+    if rates is NO_TOKEN_RATES and bounds.prompt_tokens + output_tokens:
+        unpriced = ("tokens", *unpriced)
+    if unpriced:
+        raise UnpricedUnits(unpriced)
+    cost, size = _tokens_cost(rates, bounds.prompt_tokens, output_tokens)
+    cost, size = with_counts_cost(bounds.counts, unit_rates, cost, size)
+    return _rounded_up(cost, size, discount_ppm)
+
+
+def dearest_unit(names: Iterable[str], unit_rates: Mapping[str, Rate]) -> str | None:
+    """The unit that costs most; None if one of them has no price, or there is none.
+
+    So many calls of several tools cost at most that many of the dearest.
+    """
+    found: str | None = None
+    for name in names:
+        if name not in unit_rates:
+            return None
+        if found is None or unit_rates[name].is_dearer_than(unit_rates[found]):
+            found = name
+    return found
 
 
 def affordable_output_tokens(
@@ -74,3 +128,22 @@ def affordable_output_tokens(
         return None
     per_token = choices * dear_out.pico_usd * dear_in.unit_size * discount_ppm
     return min(left // per_token, MAX_TOKENS) if per_token else MAX_TOKENS
+
+
+def _tokens_cost(rates: Rates, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
+    """The exact cost of tokens of the dearest kinds, as a numerator and a denominator."""
+    dear_in, dear_out = rates.dearest_input, rates.dearest_output
+    size = dear_in.unit_size * dear_out.unit_size
+    cost = (
+        prompt_tokens * dear_in.pico_usd * dear_out.unit_size
+        + output_tokens * dear_out.pico_usd * dear_in.unit_size
+        + rates.call_pico_usd * size
+    )
+    return cost, size
+
+
+def _rounded_up(cost: int, size: int, discount_ppm: int) -> int:
+    bound = -(-cost * discount_ppm // (PICO_PPM_PER_NANO * size))
+    if bound > BIGINT_MAX:
+        raise ChargeTooLarge(f"{bound} nano-USD")
+    return bound

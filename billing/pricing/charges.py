@@ -38,7 +38,7 @@ def charge(
     cost, size = _cost_pico_usd(usage, rates)
     unpriced: tuple[str, ...] = ()
     if usage.counts is not NO_COUNTS:
-        cost, size = _with_counts(usage.counts, unit_rates, cost, size)
+        cost, size = with_counts_cost(usage.counts, unit_rates, cost, size)
         unpriced = unpriced_counts(usage.counts, unit_rates)
     if rates is NO_TOKEN_RATES and usage.total_tokens:
         unpriced = ("tokens", *unpriced)
@@ -70,7 +70,7 @@ def _cost_pico_usd(usage: Usage, rates: Rates) -> tuple[int, int]:
     return cost, size
 
 
-def _with_counts(
+def with_counts_cost(
     counts: Mapping[str, int], unit_rates: Mapping[str, Rate], cost: int, size: int
 ) -> tuple[int, int]:
     """The exact cost of tokens and units together."""

@@ -34,6 +34,9 @@ class Rate:
         if self.pico_usd < 0 or self.unit_size < 1:
             raise InvalidRates("A rate is not negative and its unit not empty.")
 
+    def is_dearer_than(self, other: "Rate") -> bool:
+        return self.pico_usd * other.unit_size > other.pico_usd * self.unit_size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
@@ -249,7 +252,7 @@ def _tier_name(service_tier: str | None) -> str:
 def _dearest(*rates: Rate) -> Rate:
     dearest = rates[0]
     for rate in rates[1:]:
-        if rate.pico_usd * dearest.unit_size > dearest.pico_usd * rate.unit_size:
+        if rate.is_dearer_than(dearest):
             dearest = rate
     return dearest
 

@@ -16,8 +16,9 @@ CODE_INTERPRETER_SESSIONS = "code_interpreter_sessions"  # Of a container with 1
 IMAGE_GENERATION_CALLS = "image_generation_calls"
 
 _MILLISECONDS_PER_MINUTE = 60_000
-_IMAGE = re.compile(r"image/[a-z]{1,20}/[1-9][0-9]{1,4}x[1-9][0-9]{1,4}")
+_IMAGE = re.compile(r"image/([a-z]{1,20})/([1-9][0-9]{1,4}x[1-9][0-9]{1,4})")
 _SIZE = re.compile(r"([1-9][0-9]{1,4})(?:x|-x-)([1-9][0-9]{1,4})")
+_DEFAULT_QUALITY, _DEFAULT_SIZE, _AUTO = "standard", "1024x1024", "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +82,29 @@ def code_interpreter_unit(memory_limit: str | None) -> str:
     return f"code_interpreter_{memory_limit}_sessions"
 
 
-def image_unit(quality: str | None, size: str) -> str:
+def image_unit(quality: str | None, size: str | None) -> str:
     """The unit of an image of this quality and size; raises ValueError for what is no size.
 
-    A quality that is not named is the only one that the model has, which is called standard.
+    Where they are not named, the image is what models that are sold by the image make then.
     """
-    match = _SIZE.fullmatch(size.lower())
-    if match is None:
+    named_size = _DEFAULT_SIZE if size in {None, _AUTO} else size
+    sides = image_sides(named_size)
+    if sides is None:
         raise ValueError(f"{size!r} is no size of an image.")
-    return f"image/{(quality or 'standard').lower()}/{match[1]}x{match[2]}"
+    named_quality = _DEFAULT_QUALITY if quality in {None, _AUTO} else quality
+    return f"image/{named_quality}/{sides[0]}x{sides[1]}"
+
+
+def image_sides(size: str | None) -> tuple[int, int] | None:
+    """Width and height of a size, `1024x1536` or `1024-x-1536`; None for what is none."""
+    match = _SIZE.fullmatch(size or "")
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def image_parts(unit: str) -> tuple[str, str] | None:
+    """Quality and size of the unit of an image; None for any other unit."""
+    match = _IMAGE.fullmatch(unit)
+    return (match[1], match[2]) if match else None
 
 
 def unit_rates_from_data(data: object) -> Mapping[str, Rate]:
