@@ -18,7 +18,7 @@ from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import preflight_headers
 from relay.model_list import model_get, model_list
-from relay.paths import Match, allowed_methods, match
+from relay.paths import Match, allowed_methods, is_known_elsewhere, match
 from relay.relaying import Relaying
 from relay.runtime import Runtime, RuntimeSettings
 
@@ -83,6 +83,8 @@ class RelayApplication:
         if found.operation == "unknown":
             raise _unknown(exchange, found)
         if exchange.method not in allowed:
+            if (exchange.header(b"upgrade") or b"").lower() == b"websocket":
+                raise errors.no_websocket()
             raise errors.method_not_allowed(exchange.method, allowed)
         if self._draining:
             raise errors.server_draining()
@@ -152,4 +154,7 @@ def _canonical(scope: Scope, found: Match) -> Scope:
 
 
 def _unknown(exchange: Exchange, found: Match) -> RelayError:
-    return errors.unknown_url(exchange.method, exchange.path or found.rest)
+    path = exchange.path or found.rest
+    if is_known_elsewhere(found.rest):
+        return errors.not_offered(exchange.method, path)
+    return errors.unknown_url(exchange.method, path)

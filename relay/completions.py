@@ -1,4 +1,4 @@
-"""Typed views of what upstream answers: chat completion chunks and whole chat completions.
+"""Typed views of what upstream answers: chat and text completions, whole and in chunks.
 
 Only what billing and relaying need is declared; msgspec skips the rest. Values that are merely
 handed on are `Any`, so that an odd one does not hide the others.
@@ -40,6 +40,7 @@ class Text(msgspec.Struct, gc=False):
 class ChunkChoice(msgspec.Struct, gc=False):
     index: int = 0
     delta: Text | None = None
+    text: str | None = None  # Of a text completion, instead of a delta.
     finish_reason: str | None = None
 
 
@@ -65,6 +66,7 @@ class LooseChunk(msgspec.Struct, gc=False):
 
 class _BodyChoice(msgspec.Struct, gc=False):
     message: Text | None = None
+    text: str | None = None
 
 
 class Completion(msgspec.Struct, gc=False):
@@ -117,4 +119,7 @@ def texts_of_choices(choices: bytes | Raw) -> list[str]:
     except msgspec.ValidationError:
         loose = msgspec.json.decode(choices)
         return ["".join(strings_in(choice)) for choice in loose]
-    return ["".join(texts_of(c.message)) for c in typed if c.message is not None]
+    return [
+        choice.text or "" if choice.message is None else "".join(texts_of(choice.message))
+        for choice in typed
+    ]

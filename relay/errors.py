@@ -143,6 +143,25 @@ def unknown_url(method: str, path: str) -> RelayError:
     )
 
 
+def not_offered(method: str, path: str) -> RelayError:
+    return RelayError(
+        404,
+        f"{method} {path[:MAX_QUOTED_CHARACTERS]} is a part of the OpenAI API that this gateway does"
+        " not offer.",
+        code="unknown_url",
+    )
+
+
+def no_websocket() -> RelayError:
+    """Codex asks for one first, and takes this status, and only this, for a plain no."""
+    return RelayError(
+        426,
+        "There are no WebSockets here. Send the request by HTTP.",
+        code="upgrade_required",
+        headers=((b"upgrade", b"websocket"),),
+    )
+
+
 def method_not_allowed(method: str, allowed: tuple[str, ...]) -> RelayError:
     return RelayError(
         405,

@@ -171,6 +171,8 @@ class ChatStreamMeter:
             self.finish_reasons[choice.index] = choice.finish_reason
         delta = choice.delta
         if delta is None:
+            if choice.text:
+                self._write(choice.index, choice.text)
             return
         if delta.content:
             self._write(choice.index, delta.content)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from accounts.slugs import RESERVED_SLUGS
 from relay.endpoints.table import ENDPOINTS, ID
 
-__all__ = ["RESERVED_SLUGS", "Match", "allowed_methods", "match"]
+__all__ = ["RESERVED_SLUGS", "Match", "allowed_methods", "is_known_elsewhere", "match"]
 
 
 class Match(NamedTuple):
@@ -46,6 +46,32 @@ _METHODS: Final = {
     },
     "unknown": (),
 }
+# First segments of what OpenAI offers and this gateway does not, or not all of it.
+_ELSEWHERE: Final = frozenset(
+    {
+        "assistants",
+        "audio",
+        "batches",
+        "chat",
+        "chatkit",
+        "containers",
+        "content_provenance_checks",
+        "conversations",
+        "evals",
+        "files",
+        "fine_tuning",
+        "images",
+        "organization",
+        "projects",
+        "realtime",
+        "responses",
+        "skills",
+        "threads",
+        "uploads",
+        "vector_stores",
+        "videos",
+    }
+)
 _PREFIXES: Final = (
     ("v1",),
     ("openai", "v1"),
@@ -73,6 +99,11 @@ def match(path: str) -> Match | None:
 def allowed_methods(operation: str) -> tuple[str, ...]:
     """Empty for "unknown". OPTIONS is answered before any path is looked at."""
     return _METHODS[operation]
+
+
+def is_known_elsewhere(rest: str) -> bool:
+    """Whether an unknown path, behind its prefix, is at least of a family that OpenAI has."""
+    return rest[1:].partition("/")[0] in _ELSEWHERE
 
 
 def _match(path: str) -> Match | None:

@@ -1,6 +1,7 @@
 """How much money a call sets aside, and how long its answer may be for that. Pure."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -8,12 +9,17 @@ import msgspec
 from billing.catalog import Quote
 from billing.engine.holds import Bounds, HoldRequest
 from billing.pricing import (
+    NO_COUNTS,
+    NO_TOKEN_RATES,
     Rates,
+    Usage,
     affordable_output_tokens,
+    charge,
     cost_upper_bound,
     output_bound_tokens,
     prompt_bound_tokens,
 )
+from relay.errors import model_not_found
 from relay.requests import ChatRequest
 from relay.tokenizer import TOKENS_PER_OPAQUE_PART
 
@@ -47,6 +53,8 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     choices: int = 1
     predicted_bytes: int = 0
     service_tier: str | None = None
+    fees: Mapping[str, int] = NO_COUNTS
+    """How many of which other units the call may use at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +94,7 @@ class Reservation:
     predicted_bound: int  # Of a prediction, what does not come true is output, too.
     choices: int
     discount_ppm: int
+    fees_nano_usd: int  # For what is paid beside the tokens.
     must_cap: bool  # The model's own limit is unknown, so only our cap bounds the answer.
     standard_output_tokens: int
 
@@ -96,7 +105,7 @@ class Reservation:
         if amount_nano_usd >= self.hold.strict.wanted_nano_usd:
             return self.output_bound if self.must_cap else None
         affordable = affordable_output_tokens(
-            amount_nano_usd,
+            amount_nano_usd - self.fees_nano_usd,
             rates=self.rates,
             prompt_tokens_bound=self.prompt_bound,
             choices=self.choices,
@@ -159,8 +168,14 @@ def reserve_chat(
 def reserve_tokens(
     needs: Needs, quote: Quote, *, organization_id: int, policy: HoldPolicy
 ) -> Reservation:
-    """On strict holds a true upper bound; on standard ones what such a call usually costs."""
+    """On strict holds a true upper bound; on standard ones what such a call usually costs.
+
+    Raises RelayError for a model that is not sold by tokens: there it does not exist.
+    """
     terms = quote.terms
+    if not terms.prices_tokens:
+        raise model_not_found(terms.model)
+    fees = _fees_nano_usd(needs.fees, quote)
     context = terms.context_tokens
     if context is not None:
         context *= needs.prompts
@@ -174,7 +189,7 @@ def reserve_tokens(
         output_bound = output_bound_tokens(needs.output_limit, max_output_tokens=limit)
 
     def bound(prompt_tokens: int, output_tokens: int) -> int:
-        return cost_upper_bound(
+        return fees + cost_upper_bound(
             rates,
             prompt_tokens_bound=prompt_tokens,
             output_tokens_bound=output_tokens + needs.predicted_bytes,
@@ -200,8 +215,16 @@ def reserve_tokens(
         predicted_bound=needs.predicted_bytes,
         choices=needs.choices,
         discount_ppm=quote.discount_ppm,
+        fees_nano_usd=fees,
         must_cap=needs.has_output
         and terms.max_output_tokens is None
         and (needs.output_limit is None or needs.output_limit > limit),
         standard_output_tokens=policy.standard_output_tokens,
     )
+
+
+def _fees_nano_usd(fees: Mapping[str, int], quote: Quote) -> int:
+    if not fees:
+        return 0
+    rates, usage = quote.terms.unit_rates, Usage(counts=fees)
+    return charge(usage, NO_TOKEN_RATES, quote.discount_ppm, unit_rates=rates).charge_nano_usd

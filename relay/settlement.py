@@ -13,7 +13,9 @@ from billing.pricing import (
     PriceTerms,
     Usage,
     charge,
+    unknown_usage_counts,
     unknown_usage_keys,
+    with_counts,
 )
 
 
@@ -68,10 +70,12 @@ def price(measure: Measure, quote: Quote, *, served_tier: str | None, cost_ppm: 
     if not served.is_priced:
         flags = (*flags, "unpriced_tier")
     try:
-        charged = charge(usage, served.rates, quote.discount_ppm)
+        charged = charge(usage, served.rates, quote.discount_ppm, unit_rates=quote.terms.unit_rates)
     except ChargeTooLarge:
         # No price and no usage that we accept come near it; a broken price row must not be free.
         return Price(usage=usage, usage_source=source, flags=(*flags, "charge_too_large"))
+    if charged.unpriced_units:
+        flags = (*flags, "unpriced_units")
     official = charged.official_cost_nano_usd
     return Price(
         usage=usage,
@@ -123,7 +127,9 @@ def _reported(
         return None, ("absurd_usage",)
     if _breaks_limits(usage, terms, *shape):
         return None, ("absurd_usage",)
-    return usage, ("unknown_usage_keys",) if unknown_usage_keys(raw) else ()
+    if unknown_usage_keys(raw):
+        return with_counts(usage, unknown_usage_counts(raw)), ("unknown_usage_keys",)
+    return usage, ()
 
 
 def _breaks_limits(usage: Usage, terms: PriceTerms, prompts: int, choices: int) -> bool:

@@ -5,7 +5,7 @@ around the messages is its own affair.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -122,16 +122,34 @@ def estimate_prompt_tokens(model: str, body: bytes) -> int:
 
 
 def tight_prompt_bound(body: bytes, upstream_models: Iterable[str]) -> int:
-    """The most tokens of a prompt, closer than one a byte: its texts are counted as they are.
+    """The most tokens of a chat's prompt, closer than one a byte: its texts are counted.
 
-    All else is taken as a token a byte, which is more than upstream adds around the texts. Where a
-    vocabulary is not known for sure, or the counting would take long, so is everything.
+    Where a vocabulary is not known for sure, or the counting would take long, every byte is one.
     """
-    models = {model.lower() for model in upstream_models}
-    if len(body) > MAX_COUNTED_BYTES or not all(map(_OPENAI_MODEL.fullmatch, models)):
+    models = _countable(body, upstream_models)
+    if not models:
         return len(body)
     parts = [part for message in _decode_prompt(body).messages for part in _parts(message)]
     texts = [part.text for part in parts if isinstance(part.text, str)]
+    return _bound(body, texts, models)
+
+
+def tight_texts_bound(body: bytes, texts: Sequence[str], upstream_models: Iterable[str]) -> int:
+    """The same for a body in which these texts are what the model reads."""
+    models = _countable(body, upstream_models)
+    return _bound(body, texts, models) if models else len(body)
+
+
+def _countable(body: bytes, upstream_models: Iterable[str]) -> set[str]:
+    """The models, in lower case; none if a count of this body for them is not to be relied on."""
+    models = {model.lower() for model in upstream_models}
+    if len(body) > MAX_COUNTED_BYTES or not all(map(_OPENAI_MODEL.fullmatch, models)):
+        return set()
+    return models
+
+
+def _bound(body: bytes, texts: Sequence[str], models: Iterable[str]) -> int:
+    """All but the texts is a token a byte, which is more than upstream adds around them."""
     tokenizers = {_tokenizer(encoding_of(model)) for model in models}
     tokens = max(sum(map(tokenizer.count, texts)) for tokenizer in tokenizers)
     # A string is never shorter in JSON than it is in UTF-8.

@@ -38,8 +38,6 @@ class Endpoint:
     streamed: bool = False
     is_free: bool = False
     """Nothing is held and nothing charged, but every call is recorded."""
-    default_model: str = ""
-    """What upstream takes where the client may leave the model out."""
     id_fields: tuple[str, ...] = ()
     """Where a request may name what upstream keeps: it must be the organization's own."""
 
@@ -65,6 +63,32 @@ ENDPOINTS: Final = (
         meter="usage",
         units=_TOKENS,
         streamed=True,
+    ),
+    Endpoint(
+        operation="completions",
+        method="POST",
+        path=("completions",),
+        name="completions",
+        meter="usage",
+        units=("input tokens", "output tokens"),
+        streamed=True,
+    ),
+    Endpoint(
+        operation="embeddings",
+        method="POST",
+        path=("embeddings",),
+        name="embeddings",
+        meter="usage",
+        units=("input tokens",),
+    ),
+    Endpoint(
+        operation="moderations",
+        method="POST",
+        path=("moderations",),
+        name="moderations",
+        meter="none",
+        units=(),
+        is_free=True,
     ),
 )
 

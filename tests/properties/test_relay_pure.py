@@ -128,7 +128,7 @@ def test_a_meter_does_not_depend_on_where_the_stream_is_cut(
         meter = ChatStreamMeter(include_usage=include_usage)
         forwarded = b"".join([meter.feed(chunk) for chunk in chunks]) + meter.finish()
         error = None if meter.error is None else str(meter.error)
-        views.append((forwarded, meter.usage, meter.delivered_text(), error, meter.is_complete))
+        views.append((forwarded, meter.usage, meter.output_text(), error, meter.is_complete))
     assert views[0] == views[1] == views[2]
     forwarded = views[0][0]
     assert b"[DONE]" not in forwarded
@@ -201,7 +201,14 @@ def test_members_and_their_places_are_those_of_a_reference(text: bytes) -> None:
         assert json.loads(text[start:end]) == [v for n, v in expected if n == name][-1]
 
 
-METERED = {"model": "m", "messages": [{}], "stream": True, "n": 2, "max_tokens": 9}
+METERED = {
+    "model": "m",
+    "messages": [{}],
+    "stream": True,
+    "n": 2,
+    "max_tokens": 9,
+    "user": "u",
+}
 
 
 def refusal(body: bytes) -> InvalidRequest | None:
@@ -244,7 +251,8 @@ def chat_bodies(draw: st.DrawFn) -> bytes:
                 | st.fixed_dictionaries({"include_usage": st.booleans(), "x": JSON}),
                 "max_tokens": st.none() | st.integers(1, 999),
                 "max_completion_tokens": st.none() | st.integers(1, 999),
-                "user": JSON,
+                "user": st.none() | st.text(max_size=3),
+                "metadata": JSON,
                 "temperature": st.floats(allow_nan=False, allow_infinity=False),
             },
         )

@@ -15,6 +15,9 @@ PREFIXES = (
 )
 OPERATIONS = {
     "/chat/completions": "chat_completions",
+    "/completions": "completions",
+    "/embeddings": "embeddings",
+    "/moderations": "moderations",
     "/models": "models",
     "/models/gpt-4o": "model",
     "/dashboard/billing/usage": "billing_usage",
@@ -92,9 +95,10 @@ def test_a_model_id_may_contain_slashes_and_colons(path: str, argument: str) -> 
         "/v1/",
         "/openai",
         "/api/openai",
-        "/v1/embeddings",
-        "/embeddings",
-        "/responses",
+        "/v1/files",
+        "/v1/conversations/conv_1",
+        "/v1/embeddings/1",
+        "/v1/responses/resp_1/retry",
         "/v1/fim/completions",
         "/v1/chat",
         "/v1/chat/completions/chatcmpl-1",

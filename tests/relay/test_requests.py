@@ -224,6 +224,7 @@ def test_what_is_not_one_json_object_in_utf8_is_refused(text: bytes) -> None:
         (b',"stream":false,"stream":true', "stream"),
         (b',"service_tier":"flex","service_tier":"priority"', "service_tier"),
         (b',"stream_options":{},"stream_options":null', "stream_options"),
+        (b',"user":"a","user":"b"', "user"),
         (
             b',"stream":true,"stream_options":{"include_usage":true,"include\\u005fusage":false}',
             "stream_options.include_usage",
@@ -243,7 +244,7 @@ def test_a_metered_field_that_is_there_twice_is_refused(extra: bytes, param: str
         b',"tools":[{"model":1,"n":2,"stream":3,"messages":4}]',
         b',"user":"\\u006dodel","\\\\u006dodel":1',
         b',"Model":"x","model ":"y","mod\xc3\xa9l":"z"',
-        b',"user":1,"user":2',
+        b',"seed":1,"seed":2',
         b',"stream_options":{"x":1,"x":2,"model":3}',
     ],
 )

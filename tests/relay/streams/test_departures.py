@@ -85,7 +85,7 @@ async def test_a_call_without_a_stream_is_finished_and_charged(gateway: Gateway,
         await until(lambda: gateway.arrived() == 1, "the call")
         WAYS[way](client)
         record = await gateway.record()
-    assert (record.outcome, record.usage_source) == ("completed", "upstream")
+    assert (record.outcome, record.usage_source) == ("client_left", "upstream")
     assert record.completion_tokens == tokens_of("one two three")
     assert record.charge_nano_usd == charge_of(record.prompt_tokens, record.completion_tokens)
     assert seen_by_simulator(gateway, "left")["outcome"] == "complete"

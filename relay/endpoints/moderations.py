@@ -1,0 +1,99 @@
+"""POST /moderations: free, but recorded; whoever has a key may ask, with an empty wallet, too."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+from typing_extensions import override
+
+from billing.catalog import Quote
+from relay.endpoints.answers import JsonAnswer, json_answer
+from relay.endpoints.base import Handler
+from relay.fields import (
+    COMMON,
+    Decoders,
+    decoder,
+    members_of,
+    missing,
+    model_of,
+    namespaced_of,
+    values_of,
+)
+from relay.json_members import Members, splice_members
+from relay.reservation import FlatReservation, HoldPolicy, reserve_flat
+from relay.settlement import Measure, Reading
+
+# What upstream takes where no model is named.
+DEFAULT_MODEL: Final = "omni-moderation-latest"
+
+
+class ModerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    body: bytes
+    members: Members
+    model: str
+    namespaced: dict[str, str]
+    stream: bool = False
+    service_tier: str | None = None
+
+
+_METERED: Final[Decoders] = {**COMMON, "input": decoder(Raw)}
+
+
+def parse_moderation(body: bytes) -> ModerationRequest:
+    """Raises InvalidRequest."""
+    members = members_of(body)
+    values = values_of(members, _METERED)
+    given = values.get("input")
+    if given is None or bytes(given) == b"null":
+        raise missing("input")
+    return ModerationRequest(
+        body=body,
+        members=members,
+        model=model_of(values, DEFAULT_MODEL),
+        namespaced=namespaced_of(values),
+    )
+
+
+class ModerationsHandler(Handler[ModerationRequest]):
+    @override
+    def parse(self, body: bytes) -> ModerationRequest:
+        return parse_moderation(body)
+
+    @override
+    def reserve(
+        self,
+        request: ModerationRequest,
+        quote: Quote,
+        *,
+        organization_id: int,
+        policy: HoldPolicy,
+    ) -> FlatReservation:
+        return reserve_flat(organization_id)
+
+    @override
+    def measure(
+        self, request: ModerationRequest, reading: Reading, quote: Quote, *, produced: bool
+    ) -> Measure:
+        return Measure()
+
+    @override
+    def upstream_body(
+        self,
+        request: ModerationRequest,
+        *,
+        quote: Quote,
+        upstream_model: str,
+        output_cap: int | None,
+        namespaced: Mapping[str, str],
+    ) -> bytes:
+        changes: dict[str, Any] = dict(namespaced)
+        if upstream_model != request.model:
+            changes["model"] = upstream_model
+        if not changes:
+            return request.body
+        return splice_members(request.body, request.members, changes)
+
+    @override
+    def read_answer(self, request: ModerationRequest, body: bytes) -> JsonAnswer:
+        return json_answer(body, member="results")
