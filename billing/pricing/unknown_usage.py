@@ -68,5 +68,5 @@ def _collect(
         elif isinstance(value, Mapping):
             if len(path) < _MAX_PATH:  # Nobody nests usage deeply, but someone could.
                 _collect(value, _NOTHING_KNOWN, f"{path}{key}.", found)
-        elif key.endswith(_COUNTED):
+        elif key.endswith(_COUNTED) or key.startswith("num_"):
             found.append((f"{path}{key}", value if type(value) is int else 0))
