@@ -84,7 +84,7 @@ def slices_of_all_others(connection: Any, engines: list[Engine], number: int) ->
     organization = organization_create(connection, SLICE * WORKERS)
     taker = engines[number % WORKERS]
     others = [engine for engine in engines if engine is not taker]
-    spread(connection, others, organization)
+    spread(others, organization)
     # All that is left, so each slice has to come back.
     return call(taker, organization, payable(connection, organization))
 
@@ -97,13 +97,13 @@ def one_holds_all(connection: Any, engines: list[Engine], number: int) -> float:
     return call(taker, organization, SLICE * WORKERS)
 
 
-def everybody_asks(connection: Any, engines: list[Engine], number: int) -> float:
+def everybody_asks(connection: Any, engines: list[Engine], _number: int) -> float:
     """All eight want the one call that can be paid, and each holds a slice of it.
 
     How long until one of them has it; the others are refused, or get it after it was released.
     """
     organization = organization_create(connection, SLICE * WORKERS)
-    spread(connection, engines, organization)
+    spread(engines, organization)
     wanted = payable(connection, organization)
     for engine in engines:
         engine.tell("take", organization, wanted)
@@ -142,7 +142,7 @@ def organization_create(connection: Any, amount: int) -> int:
     return int(organization)
 
 
-def spread(connection: Any, engines: list[Engine], organization: int) -> None:
+def spread(engines: list[Engine], organization: int) -> None:
     """Everything that the wallet has lies in the leases of these engines, held by no call."""
     for engine in engines:
         engine.ask("take", organization, SLICE)

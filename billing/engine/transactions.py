@@ -16,6 +16,8 @@ from billing.engine import money_moves
 from billing.engine.database import CHANNEL, Connection
 from billing.engine.timing import Timing
 
+RECALL_SECONDS = 0.03  # Of one organization, so many apart; who waits asks again after 50 ms.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseView:
@@ -162,13 +164,18 @@ async def grow(connection: Connection, want: Want, timing: Timing) -> GrowAnswer
 
 async def _short(connection: Connection, want: Want) -> int:
     """Store the recall and notify it; returns how much it could bring at best."""
-    await connection.execute(
-        "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = %s",
-        [want.organization_id],
+    # One that was notified just now is still on its way: another one would tell nothing new. One
+    # of the future is from before a step of the clock.
+    recalled = await connection.execute(
+        "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = %s"
+        " AND coalesce(short_at NOT BETWEEN clock_timestamp() - make_interval(secs => %s)"
+        " AND clock_timestamp(), true)",
+        [want.organization_id, RECALL_SECONDS],
     )
-    await connection.execute(
-        "SELECT pg_notify(%s, %s)", [CHANNEL, f"recall 0 {want.organization_id}"]
-    )
+    if recalled.rowcount:
+        await connection.execute(
+            "SELECT pg_notify(%s, %s)", [CHANNEL, f"recall 0 {want.organization_id}"]
+        )
     cursor = await connection.execute(
         "SELECT coalesce(sum(granted_nano_usd - spent_nano_usd), 0)::bigint FROM billing_lease"
         " WHERE organization_id = %s AND state = 'open' AND id <> %s",
