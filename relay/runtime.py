@@ -117,6 +117,8 @@ class Runtime:
     def _missed(self) -> None:
         """Notifications may have been missed: everything could have changed."""
         self.directory.forget_all()
+        # Not even the versions can be relied on: it may be another database's, an older one's.
+        self._known = dict.fromkeys(self._known, -1)
         self._stale |= {"prices", "channels"}
         self._wake.set()
 

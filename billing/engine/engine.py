@@ -23,7 +23,7 @@ from billing.engine.journal import JournalFull, lock_file, remove
 from billing.engine.records import Call, Outcome
 from billing.engine.settings import EngineSettings
 from billing.engine.shipper import ShipCounters, Shipper
-from billing.engine.sweeper import sweep
+from billing.engine.sweeper import DatabaseClock, sweep
 from billing.engine.timing import now
 from billing.engine.worker import Worker
 
@@ -57,6 +57,7 @@ class MoneyEngine:
         self._replaying = asyncio.Lock()
         self._listening_since = 0
         self._look_again = asyncio.Event()
+        self._database_clock = DatabaseClock()
         self._problem = "the engine has not started"
 
     def _database(self, *, listen: bool = False) -> Database:
@@ -370,7 +371,9 @@ class MoneyEngine:
         # Who has just come back itself gives everybody else time to come back, too.
         grace = self.settings.timing.grace
         since = asyncio.get_running_loop().time() - self._shipping_database.connected_at
-        if since > grace and await sweep(self._shipping_database, self.settings.timing):
+        if since > grace and await sweep(
+            self._shipping_database, self.settings.timing, self._database_clock
+        ):
             logger.critical("A worker was declared lost; its unspent money went back.")
 
 

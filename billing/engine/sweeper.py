@@ -8,31 +8,51 @@ from uuid import UUID
 
 from billing.engine import transactions
 from billing.engine.database import Connection, Database
-from billing.engine.timing import Timing
+from billing.engine.timing import Timing, now
 
 # Any constant does, as long as nobody else takes it: the key of the sweepers' advisory lock.
 _SWEEP_LOCK = 0x70_11_6A_7E
 
 
-async def sweep(database: Database, timing: Timing) -> int:
+class DatabaseClock:
+    """Tells when the database's clock was set: then nobody is late who could not renew since."""
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None  # Of our own clock, which nobody can set.
+        self._set_at = float("-inf")
+
+    def is_steady(self, database_time: float, timing: Timing) -> bool:
+        at = now()
+        ahead = database_time - at
+        if self._ahead is not None and abs(ahead - self._ahead) > timing.step:
+            self._set_at = at
+        self._ahead = ahead
+        return at - self._set_at > timing.grace
+
+
+async def sweep(database: Database, timing: Timing, clock: DatabaseClock) -> int:
     """One round; returns how many workers were declared lost. Raises OutcomeUnknown."""
     lost = 0
-    for worker_id in await database.run(partial(_expire, timing=timing)):
+    for worker_id in await database.run(partial(_expire, timing=timing, clock=clock)):
         lost += await database.run(partial(_declare_lost, worker_id=worker_id, timing=timing))
     return lost
 
 
-async def _expire(connection: Connection, timing: Timing) -> list[UUID]:
+async def _expire(connection: Connection, timing: Timing, clock: DatabaseClock) -> list[UUID]:
     """Expire who is overdue; returns who has been expired for so long that it counts as lost.
 
-    Nobody is touched until everybody had time to renew after the server's start.
+    Nobody is touched until everybody had time to renew after the server's start, and after its
+    clock was set.
     """
     cursor = await connection.execute(
         "SELECT pg_try_advisory_xact_lock(%s) AND clock_timestamp() - pg_postmaster_start_time()"
-        " > make_interval(secs => %s)",
+        " > make_interval(secs => %s), extract(epoch FROM clock_timestamp())::float8",
         [_SWEEP_LOCK, timing.grace],
     )
-    if await cursor.fetchone() != (True,):
+    row = await cursor.fetchone()
+    assert row is not None, "a query without a row"
+    is_our_turn, database_time = row
+    if not (clock.is_steady(database_time, timing) and is_our_turn):
         return []
     await connection.execute(
         "UPDATE billing_worker SET state = 'expired'"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.billing.engine.support import Bank
 from tests.faults.customers import Customer, Customers, customers_create
 from tests.faults.folders import temporary_folder
 from tests.faults.product import Product
@@ -51,6 +52,13 @@ def made() -> Iterator[Made]:
         finally:
             run_alone(product.kill_everything())
         yield Made(data=folder / "var", customers=customers)
+
+
+@pytest.fixture
+def bank(fresh_database_url: str) -> Iterator[Bank]:
+    bank = Bank(fresh_database_url)
+    yield bank
+    bank.connection.close()
 
 
 @pytest.fixture

@@ -2,16 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from billing.engine import EngineUnavailable, InsufficientQuota, MoneyEngine
 from billing.engine.journal import Journal
 from billing.identifiers import uuid7
 from tests.billing.engine.support import (
+    QUICK,
     Bank,
     request,
     running,
@@ -24,13 +27,8 @@ from tests.faults.product import ROOT, until
 ENGINE_CONNECTIONS = 2
 GRANT, HOLD, COST, CALLS = 1_000, 100, 70, 3
 JOURNALS = 300
-
-
-@pytest.fixture
-def bank(fresh_database_url: str) -> Iterator[Bank]:
-    bank = Bank(fresh_database_url)
-    yield bank
-    bank.connection.close()
+# Their leases outlast any wait for PostgreSQL to notice a deadlock.
+LONG_LIVED = replace(QUICK, ttl=60.0)
 
 
 @pytest.fixture
@@ -108,7 +106,7 @@ async def second_shipper(bank: Bank) -> None:
     await until(lambda: sessions(bank, "wait_event_type = 'Lock'"), "the second shipper")
 
 
-async def test_a_commit_that_comes_after_its_senders_death_counts(
+async def test_f9_a_commit_that_comes_after_its_senders_death_counts(
     bank: Bank, line: Line, journals: Path
 ) -> None:
     async with dead_owner(bank, line, journals, *COMMIT_OF_RECORDS):
@@ -116,7 +114,7 @@ async def test_a_commit_that_comes_after_its_senders_death_counts(
         line.release()
 
 
-async def test_a_commit_that_never_comes_does_not_count(
+async def test_f9_a_commit_that_never_comes_does_not_count(
     bank: Bank, line: Line, journals: Path
 ) -> None:
     async with dead_owner(bank, line, journals, *COMMIT_OF_RECORDS):
@@ -124,7 +122,7 @@ async def test_a_commit_that_never_comes_does_not_count(
         await line.cut()
 
 
-async def test_a_shipment_that_begins_after_its_replay_changes_nothing(
+async def test_f9_a_shipment_that_begins_after_its_replay_changes_nothing(
     bank: Bank, line: Line, journals: Path
 ) -> None:
     async with dead_owner(bank, line, journals, b"SET shipped_offset"):
@@ -194,6 +192,63 @@ async def test_a_stop_without_database_leaves_the_journal_to_the_next(
     assert bank.open_leases() == 0
     assert bank.findings() == []
     assert list(journals.iterdir()) == []
+
+
+async def test_f15_a_deadlock_is_tried_again(bank: Bank, journals: Path) -> None:
+    """Somebody locks the lease and then the worker, which is not the order of the engine."""
+    organization = bank.organization(GRANT)
+    async with running(settings_for(bank.url, journals, timing=LONG_LIVED)) as engine:
+        await spend(engine, organization, HOLD, COST)
+        await until(lambda: bank.charged(organization) == COST, "the record")
+        calls, before = 2, deadlocks(bank)
+        while not await deadlocked(bank, engine, organization):
+            calls += 1
+        await until(lambda: deadlocks(bank) > before, "the server's count of deadlocks")
+        await until(lambda: bank.charged(organization) == calls * COST, "the records")
+        assert engine.counters.set_aside == 0
+    assert bank.balance(organization) == GRANT - calls * COST
+    assert bank.findings() == []
+
+
+async def deadlocked(bank: Bank, engine: MoneyEngine, organization: int) -> bool:
+    """Whether it was the engine's transaction, and not ours, that PostgreSQL has ended."""
+    with suppress(psycopg.errors.DeadlockDetected), bank.connection.transaction():
+        bank.connection.execute("SELECT 1 FROM billing_lease WHERE state = 'open' FOR UPDATE")
+        assert await spend(engine, organization, HOLD, COST) == COST
+        with Bank(bank.url).connection as observer:
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND transactionid IS NOT NULL"
+            await until(lambda: observer.execute(waiting).fetchone(), "the shipper")
+        await asyncio.to_thread(
+            bank.connection.execute, "SELECT 1 FROM billing_worker WHERE state = 'live' FOR UPDATE"
+        )
+        return True
+    return False
+
+
+def deadlocks(bank: Bank) -> int:
+    bank.connection.execute("SELECT pg_stat_clear_snapshot()")
+    return bank.number("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+
+
+async def test_f15_a_serialization_error_is_tried_again(bank: Bank, journals: Path) -> None:
+    """Where the operator has made a stricter isolation the default, transactions may collide."""
+    organization = bank.organization(GRANT)
+    (database,) = bank.row("SELECT current_database()")
+    bank.connection.execute(
+        f"ALTER DATABASE {database} SET default_transaction_isolation = 'repeatable read'"
+    )
+    bank.drop_other_sessions()
+    async with running(settings_for(bank.url, journals)) as engine:
+        before = transactions_rolled_back(bank)
+        with bank.connection.transaction():
+            bank.connection.execute("UPDATE billing_wallet SET short_at = clock_timestamp()")
+            call = asyncio.create_task(spend(engine, organization, HOLD, COST))
+            await until(lambda: sessions(bank, "wait_event_type = 'Lock'"), "the growth")
+        assert await call == COST
+        assert transactions_rolled_back(bank) > before
+        await until(lambda: bank.charged(organization) == COST, "the record")
+    assert bank.balance(organization) == GRANT - COST
+    assert bank.findings() == []
 
 
 def make_and_remove(journals: Path) -> None:

@@ -5,7 +5,7 @@ database gave back; and where something is gone for good, that is told.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,13 +28,6 @@ from tests.faults.line import Line
 from tests.faults.product import until
 
 GRANT, HOLD, COST, CALLS = 10_000, 100, 70, 3
-
-
-@pytest.fixture
-def bank(fresh_database_url: str) -> Iterator[Bank]:
-    bank = Bank(fresh_database_url)
-    yield bank
-    bank.connection.close()
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -27,7 +27,7 @@ from typing_extensions import override
 
 from billing.engine import EngineUnavailable, Hold, InsufficientQuota, Timing
 from billing.engine.database import Database
-from billing.engine.sweeper import sweep
+from billing.engine.sweeper import DatabaseClock, sweep
 from tests.billing.engine.faulty import Fate, Faults, FaultyEngine
 from tests.billing.engine.support import DONE, Bank, call_of, request, settings_for
 
@@ -153,7 +153,7 @@ class Histories(RuleBasedStateMachine):
 
         async def sweep_once() -> None:
             database = Database(url=self.url, timeout=5.0)
-            await sweep(database, TIMING)
+            await sweep(database, TIMING, DatabaseClock())
             await database.close()
 
         self.run(sweep_once())

@@ -15,7 +15,7 @@ from billing.engine.holds import Lease
 from billing.engine.journal import segments
 from billing.engine.settings import EngineSettings
 from billing.engine.shipping import Batch, ship
-from billing.engine.sweeper import sweep
+from billing.engine.sweeper import DatabaseClock, sweep
 from billing.engine.timing import now
 from billing.engine.transactions import GrowAnswer, Want
 from billing.engine.worker import Worker
@@ -367,11 +367,11 @@ async def test_the_leases_of_an_expired_worker_are_kept_until_its_calls_must_hav
     database = Database(url=stage.bank.url, timeout=5.0)
     set_back = "UPDATE billing_worker SET expires_at = now() - make_interval(secs => %s)"
     stage.bank.connection.execute(set_back, [TIMING.max_call])
-    assert await sweep(database, TIMING) == 0
+    assert await sweep(database, TIMING, DatabaseClock()) == 0
     assert stage.bank.row("SELECT state FROM billing_worker") == ("expired",)
     assert stage.bank.open_leases() == 1
     stage.bank.connection.execute(set_back, [TIMING.retain + 1])
-    assert await sweep(database, TIMING) == 1
+    assert await sweep(database, TIMING, DatabaseClock()) == 1
     assert stage.bank.open_leases() == 0
     await database.close()
     # It comes back: its record is late, and the wallet pays what it has.
@@ -385,7 +385,7 @@ async def test_a_lost_worker_costs_the_operator_what_the_wallet_has_no_more(stag
     await stage.spend(organization, 100, 80)
     database = Database(url=stage.bank.url, timeout=5.0)
     stage.bank.connection.execute("UPDATE billing_worker SET expires_at = now() - interval '1 day'")
-    assert await sweep(database, TIMING) == 1
+    assert await sweep(database, TIMING, DatabaseClock()) == 1
     await database.close()
     stage.bank.connection.execute(
         "UPDATE billing_grant SET expires_at = now() WHERE organization_id = %s", [organization]
