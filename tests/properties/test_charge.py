@@ -1,9 +1,11 @@
 """Money against an oracle in exact fractions that shares no arithmetic with what it checks."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,15 +14,25 @@ from billing.pricing import (
     BUCKETS,
     INPUT_BUCKETS,
     MAX_TOKENS,
+    NO_TOKEN_RATES,
     OUTPUT_BUCKETS,
     AbsurdUsage,
+    PriceTerms,
     Rate,
     Rates,
+    UnpricedUnits,
     Usage,
+    UsageBounds,
     affordable_output_tokens,
     charge,
     cost_upper_bound,
+    dearest_unit,
+    usage_from_images,
     usage_from_openai,
+    usage_from_responses,
+    usage_from_transcription,
+    usage_upper_bound,
+    with_counts,
 )
 
 # Other suites may share the machine, and a slow example proves nothing.
@@ -54,6 +66,7 @@ def usages(draw: st.DrawFn) -> Usage:
         completion_tokens=completion_tokens,
         cached_tokens=sum(counts.get(bucket, 0) for bucket in BUCKETS if "cached" in bucket),
         reasoning_tokens=draw(st.integers(0, completion_tokens)),
+        counts={},
     )
 
 
@@ -109,6 +122,129 @@ def test_a_charge_is_the_exact_cost_rounded_up_once(
 
     assert cost.official_cost_nano_usd == ceil(exact * 10**9)
     assert cost.charge_nano_usd == ceil(exact * Fraction(discount_ppm, 10**6) * 10**9)
+
+
+UNIT_NAMES = ("characters", "input_audio_milliseconds", "image/high/1024x1024", "web_search_calls")
+COUNTS = st.dictionaries(st.sampled_from(UNIT_NAMES), st.integers(0, 1_000_000))
+UNIT_RATES = st.dictionaries(st.sampled_from(UNIT_NAMES), SIZED_RATES)
+
+
+def counts_in_usd(counts: Mapping[str, int], unit_rates: Mapping[str, Rate]) -> Fraction:
+    """The oracle for units."""
+    pico_usd = Fraction(0)
+    for name in counts.keys() & unit_rates.keys():
+        pico_usd += counts[name] * Fraction(unit_rates[name].pico_usd, unit_rates[name].unit_size)
+    return pico_usd / 10**12
+
+
+@unhurried
+@given(usages(), COUNTS, RATES, UNIT_RATES, DISCOUNTS)
+def test_a_charge_of_tokens_and_units_is_exact_and_reports_what_has_no_price(
+    usage: Usage,
+    counts: dict[str, int],
+    rates: Rates,
+    unit_rates: dict[str, Rate],
+    discount_ppm: int,
+) -> None:
+    mixed = with_counts(usage, counts)
+    exact = cost_in_usd(usage, rates) + counts_in_usd(counts, unit_rates)
+
+    cost = charge(mixed, rates, discount_ppm, unit_rates=unit_rates)
+
+    assert cost.official_cost_nano_usd == ceil(exact * 10**9)
+    assert cost.charge_nano_usd == ceil(exact * Fraction(discount_ppm, 10**6) * 10**9)
+    used = {name for name, count in counts.items() if count}
+    assert set(cost.unpriced_units) == used - unit_rates.keys()
+    assert mixed.units() == usage.units() | {name: counts[name] for name in used}
+
+
+@unhurried
+@given(COUNTS, UNIT_RATES, DISCOUNTS, st.booleans())
+def test_a_model_that_is_sold_by_units_charges_no_tokens_and_says_so(
+    counts: dict[str, int], unit_rates: dict[str, Rate], discount_ppm: int, has_tokens: bool
+) -> None:
+    tokens = Usage(input_tokens=7, prompt_tokens=7) if has_tokens else Usage()
+    usage = with_counts(tokens, counts)
+    terms = PriceTerms(price_id=1, model="m", tiers={}, unit_rates=unit_rates | {"x": Rate(1)})
+    served = terms.rates_for("default", usage.prompt_tokens)
+
+    cost = charge(usage, served.rates, discount_ppm, unit_rates=terms.unit_rates)
+
+    assert served.rates is NO_TOKEN_RATES
+    assert cost.official_cost_nano_usd == ceil(counts_in_usd(counts, unit_rates) * 10**9)
+    assert ("tokens" in cost.unpriced_units) == has_tokens
+    assert cost.unpriced_units == terms.unpriced_units(usage)
+
+
+@unhurried
+@given(usages(), COUNTS, RATES, UNIT_RATES, DISCOUNTS, st.integers(1, 10))
+def test_no_charge_of_tokens_and_units_exceeds_its_bound(
+    usage: Usage,
+    counts: dict[str, int],
+    rates: Rates,
+    unit_rates: dict[str, Rate],
+    discount_ppm: int,
+    choices: int,
+) -> None:
+    mixed = with_counts(usage, counts)
+    bounds = UsageBounds(
+        prompt_tokens=usage.prompt_tokens,
+        output_tokens=ceil(Fraction(usage.completion_tokens, choices)),
+        choices=choices,
+        counts=mixed.counts,
+    )
+    cost = charge(mixed, rates, discount_ppm, unit_rates=unit_rates)
+
+    if cost.unpriced_units:
+        with pytest.raises(UnpricedUnits) as refused:
+            usage_upper_bound(bounds, rates, discount_ppm, unit_rates=unit_rates)
+        assert refused.value.units == cost.unpriced_units
+    else:
+        bound = usage_upper_bound(bounds, rates, discount_ppm, unit_rates=unit_rates)
+        assert cost.charge_nano_usd <= bound
+
+
+@unhurried
+@given(COUNTS, st.dictionaries(st.sampled_from(UNIT_NAMES), SIZED_RATES, min_size=4), DISCOUNTS)
+def test_so_many_calls_of_any_tools_cost_at_most_as_many_of_the_dearest(
+    counts: dict[str, int], unit_rates: dict[str, Rate], discount_ppm: int
+) -> None:
+    dearest = dearest_unit(UNIT_NAMES, unit_rates)
+    assert dearest is not None
+    calls = min(sum(counts.values()), 1_000_000)
+    some = {name: count * calls // (sum(counts.values()) or 1) for name, count in counts.items()}
+
+    cost = charge(Usage(counts=some), NO_TOKEN_RATES, discount_ppm, unit_rates=unit_rates)
+
+    bounds = UsageBounds(counts={dearest: calls})
+    bound = usage_upper_bound(bounds, NO_TOKEN_RATES, discount_ppm, unit_rates=unit_rates)
+    assert cost.charge_nano_usd <= bound
+
+
+def renamed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chat reports, under the names that all other endpoints have."""
+    return {
+        name.replace("prompt", "input").replace("completion", "output"): value
+        for name, value in raw.items()
+    }
+
+
+@unhurried
+@given(openai_usages())
+def test_every_reader_puts_every_token_in_one_bucket(raw: dict[str, Any]) -> None:
+    named = renamed(raw)
+
+    assert usage_from_responses(named) == usage_from_openai(raw)
+    for read in (usage_from_images, usage_from_transcription):
+        usage = read(named)
+        units = usage.units()
+        assert sum(units.get(bucket, 0) for bucket in INPUT_BUCKETS) == raw["prompt_tokens"]
+        assert sum(units.get(bucket, 0) for bucket in OUTPUT_BUCKETS) == raw["completion_tokens"]
+    # Whatever is not named is images: of text there is at most what is not.
+    images = usage_from_images(named)
+    assert images.output_tokens == 0
+    details = raw["completion_tokens_details"] or {}
+    assert images.output_audio_tokens == details.get("audio_tokens", 0)
 
 
 @unhurried
