@@ -1,30 +1,22 @@
-"""A worker process: uvicorn around our application, with an end in which calls get their time."""
+"""A worker process: our HTTP server around our application, and its end: calls get their time."""
 
 import asyncio
-import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
-import uvicorn
-from typing_extensions import override
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import uvloop
 
-from gateway.ports import BACKLOG
-from gateway.write_deadline import WriteDeadline
+from gateway.http import HttpServer, Limits
 from relay.asgi_types import Receive, Scope, Send
 
-KEEP_ALIVE_SECONDS = 75
 # What a newcomer asks for first.
 EXAMPLE_MODEL = "gpt-4o-mini"
 # After the calls have ended: for clients that are slow to take the last bytes.
-CLOSE_SECONDS = 5
-# Real clients send less than 8 KB; httptools itself would keep what comes.
-HEAD_LIMIT_BYTES = 64 * 1024
+CLOSE_SECONDS = 5.0
+LOOK_SECONDS = 0.05
 
 
 class DrainingApplication(Protocol):
@@ -34,92 +26,7 @@ class DrainingApplication(Protocol):
     def problems(self) -> list[str]: ...
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """Refuses a request whose head does not come to an end, and cuts who does not read on."""
-
-    write_seconds = 60.0  # How long a client may take nothing of what waits for it.
-    _write_deadline: WriteDeadline | None = None
-    _running: RequestResponseCycle | None = None
-    _in_head = True
-    _head_ended = False
-    _head_bytes = 0
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        self._head_ended = not self._in_head
-        super().data_received(data)
-        if self._in_head and not self._head_ended:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
-                self.send_400_response("The request's head is too large.")
-
-    @override
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head_ended = True
-        self._head_bytes = 0
-        super().on_headers_complete()
-
-    @override
-    def on_message_complete(self) -> None:
-        self._in_head = True
-        super().on_message_complete()
-
-    @override
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_reader()
-
-    @override
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._write_deadline is not None and not self.transport.is_closing():
-            self._write_deadline.stop()
-
-    @override
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._watch_reader()
-
-    @override
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._watch_reader()
-
-    @override
-    def eof_received(self) -> None:
-        super().eof_received()  # The transport closes now, as soon as the client has read the rest.
-        self._watch_reader()
-
-    @override
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._write_deadline is not None:
-            self._write_deadline.stop()
-        super().connection_lost(exc)
-        # uvicorn tells it to the latest request only. A client that has sent one behind the one
-        # that is running would never be seen to leave.
-        running = self._running
-        if running is not None and not running.response_complete:
-            running.disconnected = True
-            running.message_event.set()
-
-    def _watch_reader(self) -> None:
-        if not self.transport.get_write_buffer_size():
-            return
-        if self._write_deadline is None:
-            self._write_deadline = WriteDeadline(
-                self.transport, loop=self.loop, seconds=self.write_seconds
-            )
-        self._write_deadline.start()
-
-
-class WorkerServer(uvicorn.Server):
+class WorkerServer:
     """Stops on SIGTERM: first no new connections, then the calls end, then the connections do.
 
     A second SIGTERM hurries: streams get their error event at once, what is owed is still recorded.
@@ -127,53 +34,44 @@ class WorkerServer(uvicorn.Server):
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        server: HttpServer,
         *,
         application: DrainingApplication,
         patience_seconds: float,
         announce_ready: Callable[[], None],
     ) -> None:
-        super().__init__(config)
+        self._server = server
         self._application = application
         self._patience_seconds = patience_seconds
         self._announce_ready = announce_ready
-        self._announced = False
+        self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop)
-        yield
+    def stop(self) -> None:
+        """Called again, it hurries."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
 
-    @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def serve(self, listener: socket.socket) -> None:
+        """Return when it was stopped and everything has ended."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
         await self._application.start()
-        await super().startup(sockets)
-
-    @override
-    async def on_tick(self, counter: int) -> bool:
-        if not self._announced and not self._application.problems():
-            self._announced = True
-            self._announce_ready()
-        return await super().on_tick(counter)
-
-    @override
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
+        await self._server.listen(listener)
+        announcing = asyncio.create_task(self._announce())
+        await self._stop.wait()
+        announcing.cancel()
         # Whoever is idle goes, whoever waits for an answer gets no further one.
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        self._server.shut_down()
         try:
             await self._drain()
         finally:
-            await super().shutdown(sockets)
+            await self._server.close(CLOSE_SECONDS)
 
-    def _stop(self) -> None:
-        if self.should_exit:
-            self._hurry.set()
-        self.should_exit = True
+    async def _announce(self) -> None:
+        while self._application.problems():  # noqa: ASYNC110  Nobody tells when they end.
+            await asyncio.sleep(LOOK_SECONDS)
+        self._announce_ready()
 
     async def _drain(self) -> None:
         draining = asyncio.ensure_future(self._application.drain(self._patience_seconds))
@@ -196,18 +94,21 @@ def worker_run(listener: socket.socket, *, ready_descriptor: int) -> None:
         os.write(ready_descriptor, b"1")
         os.close(ready_descriptor)
 
-    config = server_config(
-        application,
-        trusted_proxies=settings.TRUSTED_PROXIES,
-        write_seconds=settings.WRITE_SECONDS,
-    )
-    server = WorkerServer(
-        config,
-        application=application,
-        patience_seconds=settings.DRAIN_SECONDS,
-        announce_ready=announce_ready,
-    )
-    server.run(sockets=[listener])
+    async def main() -> None:
+        http = HttpServer(
+            application,
+            limits=Limits(write_seconds=settings.WRITE_SECONDS),
+            trusted_proxies=settings.TRUSTED_PROXIES,
+        )
+        server = WorkerServer(
+            http,
+            application=application,
+            patience_seconds=settings.DRAIN_SECONDS,
+            announce_ready=announce_ready,
+        )
+        await server.serve(listener)
+
+    _run(main())
 
 
 def simulator_run(listener: socket.socket) -> None:
@@ -217,33 +118,19 @@ def simulator_run(listener: socket.socket) -> None:
 
     # Loads the vocabulary, so that not even the first answer has to wait for it.
     Tokenizer(EXAMPLE_MODEL)
-    # A worker that waits for its own slow client is not to be cut here before that one is.
-    config = server_config(application, write_seconds=24 * 3600)
-    uvicorn.Server(config).run(sockets=[listener])
+
+    async def main() -> None:
+        # A worker that waits for its own slow client is not to be cut here before that one is.
+        http = HttpServer(application, limits=Limits(write_seconds=24 * 3600))
+        await http.listen(listener)
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await stop.wait()
+        await http.close(CLOSE_SECONDS)
+
+    _run(main())
 
 
-def server_config(
-    application: object,
-    *,
-    trusted_proxies: Sequence[str] = (),
-    write_seconds: float = BoundedHttpProtocol.write_seconds,
-) -> uvicorn.Config:
-    # Below errors it tells of each invalid request, which anybody can send any number of.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    return uvicorn.Config(
-        application,  # type: ignore[arg-type]  # Its own spelling of the ASGI types.
-        loop="uvloop",
-        http=type("WorkerHttp", (BoundedHttpProtocol,), {"write_seconds": write_seconds}),
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=list(trusted_proxies),
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-    )
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)

@@ -16,9 +16,6 @@ from relay.headers import STREAM_HEADERS, Header, cors_headers
 BODY_SECONDS = 120
 # A large upload may take longer, as long as it comes at least so fast.
 UPLOAD_BYTES_PER_SECOND = 16 * 1024
-# For a body that is refused while it still comes; a client that sends more of it is reset.
-LINGER_SECONDS = 10
-LINGER_BYTES = 64 * 1024 * 1024
 
 
 class ClientLeft(Exception):
@@ -36,7 +33,6 @@ class Exchange:
         self.started_at = time.monotonic()
         self.status = 0  # Of the answer; 0 while there is none.
         self.log: dict[str, Any] = {}  # What the endpoint adds to the log line of this exchange.
-        self._has_unread_body = False
         self._receive = receive
         self._send = send
 
@@ -70,7 +66,7 @@ class Exchange:
             piece = message.get("body", b"")
             size += len(piece)
             if size > limit_bytes:
-                raise self._too_large(limit_bytes)
+                raise errors.request_too_large(limit_bytes)
             pieces.append(piece)
             if not message.get("more_body"):
                 return b"".join(pieces)
@@ -99,7 +95,7 @@ class Exchange:
             piece = message.get("body", b"")
             size += len(piece)
             if size > limit_bytes:
-                raise self._too_large(limit_bytes)
+                raise errors.request_too_large(limit_bytes)
             more_body = message.get("more_body", False)
             if piece:
                 yield piece
@@ -111,11 +107,7 @@ class Exchange:
             raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
-            raise self._too_large(limit_bytes)
-
-    def _too_large(self, limit_bytes: int) -> RelayError:
-        self._has_unread_body = True
-        return errors.request_too_large(limit_bytes)
+            raise errors.request_too_large(limit_bytes)
 
     async def departure(self) -> None:
         """Returns when the client has left; only after the body was read."""
@@ -131,26 +123,7 @@ class Exchange:
             (b"content-length", str(len(body)).encode()),
         ]
         await self._start(status, head)
-        if self._has_unread_body:
-            await self.stream(body)
-            await self._linger()
-            body = b""
         await self.stream_end(body)
-
-    async def _linger(self) -> None:
-        """Let the client get to the end of its body, which is thrown away.
-
-        The server closes the connection behind this answer, and closing it while the client still
-        sends would reset it: many clients then report a broken connection and send it all again.
-        """
-        taken = 0
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while taken < LINGER_BYTES:
-                    message = await self._receive()
-                    taken += len(message.get("body", b""))
-                    if not message.get("more_body"):
-                        return
 
     async def preflight(self, headers: Iterable[Header]) -> None:
         """Answer a browser's question whether it may call."""
@@ -165,9 +138,6 @@ class Exchange:
             (b"openai-processing-ms", str(self.elapsed_ms()).encode()),
             *((name, value) for name, value in headers if name != b"content-length"),
         ]
-        if status in (400, 408, 413):
-            # What is left of the body is not wanted, so the connection cannot serve another call.
-            extra.append((b"connection", b"close"))
         self.log.setdefault("error", error.code or error.type)
         with suppress(ClientLeft):
             await self.answer(status, extra, body if self.method != "HEAD" else b"")

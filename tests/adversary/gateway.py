@@ -1,6 +1,6 @@
 """A gateway in the test's own event loop: real workers on a real database, real sockets both ways.
 
-Every worker is the data plane as it is in production, behind uvicorn's HTTP on a port of its own;
+Every worker is the data plane as it is in production, behind our HTTP on a port of its own;
 several of them on one database are several processes, as far as money goes.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
+from django.conf import settings as django_settings
 from django.db import connection
-from uvicorn.server import ServerState
 
 from accounts.api_keys import ApiKeyTerms, api_key_issue
 from accounts.models import Organization
@@ -24,7 +24,9 @@ from billing.engine import MoneyEngine, Timing
 from billing.grants import Credit, grant_credit
 from billing.organizations import organization_open
 from billing.prices import price_set
-from gateway.worker import BoundedHttpProtocol, server_config
+from gateway import http
+from gateway.http import Limits
+from gateway.ports import bind_listener
 from relay.application import RelayApplication
 from relay.asgi_types import Application, Receive, Scope, Send
 from relay.channels import NewChannel, channel_add
@@ -145,31 +147,22 @@ class Customer:
 
 
 class HttpServer:
-    """uvicorn's HTTP, as a worker has it, on a port of this event loop."""
+    """Our HTTP, as a worker has it, on a port of this event loop."""
 
     def __init__(self, application: Application) -> None:
-        self._config = server_config(application)
-        self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        limits = Limits(write_seconds=django_settings.WRITE_SECONDS)
+        self.http = http.HttpServer(application, limits=limits)
         self.port = 0
 
     async def start(self) -> None:
-        self._config.load()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def _protocol(self) -> BoundedHttpProtocol:
-        return BoundedHttpProtocol(config=self._config, server_state=self._state, app_state={})
+        listener = bind_listener("127.0.0.1", self.port)
+        self.port = listener.getsockname()[1]
+        await self.http.listen(listener)
 
     async def stop(self) -> None:
-        assert self._server is not None, "it was not started"
-        self._server.close()
-        for protocol in list(self._state.connections):
-            protocol.shutdown()
-        await until(lambda: not self._state.tasks, "the end of the server's calls")
-        for protocol in list(self._state.connections):
-            protocol.transport.abort()
+        self.http.shut_down()
+        await until(lambda: not self.http.cycles, "the end of the server's calls")
+        await self.http.close(0)
 
 
 async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,7 +208,7 @@ class Worker:
     @property
     def departures(self) -> int:
         """How many open calls have lost their client, and the gateway knows it."""
-        return sum(call.client_left for call in self.application._chat.open_calls)
+        return sum(call.client_left for call in self.application._relaying.open_calls)
 
     def knows(self, versions: dict[str, int]) -> bool:
         """Whether it goes by these versions of prices and channels, or later ones."""

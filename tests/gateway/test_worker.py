@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from gateway.http import HttpServer
 from gateway.ports import bind_listener
-from gateway.worker import HEAD_LIMIT_BYTES, WorkerServer, server_config
+from gateway.worker import WorkerServer
 from relay.asgi_types import Receive, Scope, Send
 
 Address = tuple[str, int]
@@ -67,16 +68,16 @@ async def serving(application: Application) -> AsyncIterator[tuple[Address, asyn
     address = listener.getsockname()
     ready = asyncio.Event()
     server = WorkerServer(
-        server_config(application),
+        HttpServer(application),
         application=application,
         patience_seconds=60,
         announce_ready=ready.set,
     )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task = asyncio.create_task(server.serve(listener))
     try:
         yield address, ready
     except BaseException:
-        server.should_exit = True
+        server.stop()
         application.release.set()
         raise
     finally:
@@ -142,26 +143,3 @@ async def test_a_second_stop_hurries(application: Application) -> None:
             stop()
             assert (await reader.read()).count(b"cut") == 1
     assert application.events == ["start", "drain 60", "drain 0"]
-
-
-async def test_a_head_without_an_end_is_refused(application: Application) -> None:
-    async with serving(application) as (address, ready):
-        await ready.wait()
-        async with connect(address) as (reader, writer):
-            writer.write(b"GET / HTTP/1.1\r\nx-filler: " + b"a" * HEAD_LIMIT_BYTES)
-            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
-        stop()
-
-
-async def test_a_long_body_is_no_long_head(application: Application) -> None:
-    length = 4 * HEAD_LIMIT_BYTES
-    async with serving(application) as (address, ready):
-        await ready.wait()
-        async with connect(address) as (reader, writer):
-            for _ in range(2):
-                writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % length)
-                writer.write(b"x" * length)
-                await writer.drain()
-                answer = await reader.readuntil(b"whole\r\n0\r\n\r\n")
-                assert answer.startswith(b"HTTP/1.1 200 ")
-        stop()

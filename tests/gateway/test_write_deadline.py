@@ -6,9 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.worker import BoundedHttpProtocol, server_config
 from gateway.write_deadline import LOOKS, WriteDeadline
-from relay.simulator import application
 
 
 class Stage:
@@ -112,11 +110,3 @@ def test_to_start_it_twice_is_to_start_it_once(stage: Stage) -> None:
     for _ in range(LOOKS - 1):
         stage.look(100_000)
     assert stage.aborted
-
-
-def test_the_connections_of_a_server_have_its_deadline() -> None:
-    config = server_config(application, write_seconds=7)
-    config.load()
-    protocol: type[Any] = config.http_protocol_class
-    assert issubclass(protocol, BoundedHttpProtocol)
-    assert protocol.write_seconds == 7

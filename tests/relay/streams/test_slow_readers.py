@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from pytest_django import Settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.worker import BoundedHttpProtocol
+from gateway.http.protocol import HttpProtocol
 from relay.upstream import Limits
 from tests.adversary.gateway import SCRIPTED, USD, Gateway, Worker, body_of, charge_of, until
 from tests.adversary.upstream import (
@@ -34,8 +33,8 @@ BUFFER_BYTES = 64 * 1024 + Limits().unread_bytes + 256 * 1024
 
 
 @pytest.fixture(autouse=True)
-def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "write_seconds", 0.4)
+def short_deadline(settings: Settings) -> None:
+    settings.WRITE_SECONDS = 0.4
 
 
 @dataclass
@@ -62,14 +61,13 @@ class Torrent:
             self.broken_off.set()
 
 
-def connections(worker: Worker) -> list[HttpToolsProtocol]:
-    found = worker._server._state.connections
-    return [one for one in found if isinstance(one, HttpToolsProtocol)]
+def connections(worker: Worker) -> list[HttpProtocol]:
+    return list(worker._server.http.connections)
 
 
 async def stuck(worker: Worker, upstream: Torrent) -> None:
     """Return when the client takes nothing more, and so the upstream is no longer read."""
-    await until(lambda: any(one.flow.write_paused for one in connections(worker)), "a full buffer")
+    await until(lambda: any(one.is_writing_paused for one in connections(worker)), "a full buffer")
     sent = -1
     while sent != upstream.sent:
         sent = upstream.sent
@@ -147,9 +145,11 @@ async def test_who_leaves_without_having_read_is_gone_at_once_or_at_the_deadline
 
 
 async def test_who_goes_on_reading_in_time_gets_everything(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    empty_gateway: Gateway, settings: Settings
 ) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "write_seconds", 30.0)
+    settings.WRITE_SECONDS = 30.0
+    gateway = empty_gateway
+    await gateway.worker()
     upstream = Torrent()
     await gateway.scripted(upstream.play)
     customer = await gateway.customer(USD)

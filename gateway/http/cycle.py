@@ -1,0 +1,257 @@
+"""One request and its answer, as an ASGI application sees them."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from gateway.http.reply import (
+    CHUNKED,
+    CLOSE,
+    CONTINUE,
+    FIRST_WITH_BODY,
+    LAST_CHUNK,
+    NO_CONTENT,
+    NOT_MODIFIED,
+    ReplyHead,
+    chunk,
+    internal_error,
+    last_chunk,
+)
+from gateway.http.wakeup import Wakeup
+from relay.asgi_types import Application, Message, Scope
+
+logger = logging.getLogger("tollgate.http")
+
+# A larger body is not copied to go out in one piece with its head.
+JOINED_BYTES: Final = 64 * 1024
+
+
+class Framing(Enum):
+    """How the client sees where the answer ends."""
+
+    NONE = auto()  # It has no body.
+    LENGTH = auto()
+    CHUNKS = auto()
+    CLOSE = auto()  # HTTP/1.0 knows nothing better for an unknown length.
+
+
+class Connection(Protocol):
+    """What a cycle needs of its connection."""
+
+    is_writing_paused: bool
+    drained: Wakeup
+
+    def write(self, data: bytes) -> None: ...
+    def must_close(self) -> bool:
+        """Whether this answer has to be the connection's last."""
+
+    def body_wanted(self) -> None: ...
+    def answered(self, cycle: "Cycle") -> None: ...
+    def reset(self) -> None:
+        """End the connection in disorder."""
+
+
+class Cycle:
+    """`disconnected` once nothing that is sent can arrive; `complete` once the answer is sent."""
+
+    __slots__ = (
+        "_changed",
+        "_connection",
+        "_framing",
+        "_left",
+        "_loop",
+        "_pending_head",
+        "_pieces",
+        "_scope",
+        "_started",
+        "_took_last",
+        "awaits_continue",
+        "body_complete",
+        "complete",
+        "disconnected",
+        "keep_alive",
+        "task",
+        "unread_bytes",
+    )
+
+    def __init__(
+        self, scope: Scope, connection: Connection, *, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.awaits_continue = False
+        self.body_complete = False
+        self.complete = False
+        self.disconnected = False
+        self.keep_alive = True
+        self.unread_bytes = 0
+        self.task: asyncio.Task[None] | None = None
+        self._scope = scope
+        self._connection = connection
+        self._loop = loop
+        self._pieces: list[bytes] = []
+        self._took_last = False
+        self._started = False
+        self._framing = Framing.NONE
+        self._left = 0
+        self._pending_head = b""
+        self._changed: Wakeup | None = None
+
+    # For the connection.
+
+    async def run(self, application: Application) -> None:
+        try:
+            await application(self._scope, self.receive, self.send)
+        except Exception:
+            logger.exception("The application has failed.")
+        else:
+            if not (self.complete or self.disconnected):
+                logger.error("The application left a request without a whole answer.")
+        finally:
+            if not (self.complete or self.disconnected):
+                self._fail()
+
+    def feed(self, content: bytes, *, complete: bool) -> None:
+        """Take a piece of the request's body."""
+        self.body_complete = complete
+        if content:
+            self.awaits_continue = False
+            self._pieces.append(content)
+            self.unread_bytes += len(content)
+        if self._changed is not None:
+            self._changed.wake()
+
+    def disconnect(self) -> None:
+        self.disconnected = True
+        if self._changed is not None:
+            self._changed.wake()
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether anything of the answer has gone out."""
+        return self._started and not self._pending_head
+
+    # For the application.
+
+    async def receive(self) -> Message:
+        if self.awaits_continue and not self._started and not self.disconnected:
+            self.awaits_continue = False
+            self._connection.write(CONTINUE)
+        while not (self.disconnected or self.complete):
+            if self._pieces or (self.body_complete and not self._took_last):
+                return self._take()
+            if self._pending_head:
+                self._flush_head()
+            if self._changed is None:
+                self._changed = Wakeup(self._loop)
+            await self._changed.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        connection = self._connection
+        while connection.is_writing_paused and not self.disconnected:
+            await connection.drained.wait()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.body":
+            if not self._started or self.complete:
+                raise RuntimeError("An answer's body comes behind its head, until it is complete.")
+            body, more = message.get("body", b""), message.get("more_body", False)
+            self._send_body(body, more=more)
+            if not more:
+                self._end()
+        elif message["type"] == "http.response.start":
+            if self._started:
+                raise RuntimeError("An answer begins once.")
+            self._start(message["status"], message.get("headers", ()))
+        else:
+            raise RuntimeError(f"{message['type']} is no message that answers a request.")
+
+    # Inside.
+
+    def _take(self) -> Message:
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self.unread_bytes = 0
+        if self.body_complete:
+            self._took_last = True
+        else:
+            self._connection.body_wanted()
+        return {"type": "http.request", "body": body, "more_body": not self.body_complete}
+
+    def _start(self, status: int, headers: Any) -> None:
+        head = ReplyHead(status, headers)
+        lines = []
+        scope = self._scope
+        if scope["method"] == "HEAD" or status in (NO_CONTENT, NOT_MODIFIED):
+            framing = Framing.NONE
+        elif status < FIRST_WITH_BODY:
+            raise RuntimeError("An interim answer is no answer.")
+        elif head.body_bytes is not None:
+            framing = Framing.LENGTH
+            self._left = head.body_bytes
+        elif scope["http_version"] == "1.0":
+            framing = Framing.CLOSE
+            self.keep_alive = False
+        else:
+            framing = Framing.CHUNKS
+            lines.append(CHUNKED)
+        if head.closes or not self.keep_alive or self._connection.must_close():
+            self.keep_alive = False
+            lines.append(CLOSE)
+        rendered = head.render(*lines)
+        self._framing = framing
+        self._started = True
+        if framing is Framing.LENGTH or framing is Framing.NONE:
+            # What follows is at hand, nearly always: they leave together.
+            self._pending_head = rendered
+        else:
+            self._connection.write(rendered)
+
+    def _send_body(self, body: bytes, *, more: bool) -> None:
+        framing = self._framing
+        if framing is Framing.CHUNKS:
+            if more:
+                if body:
+                    self._connection.write(chunk(body))
+            else:
+                self._connection.write(last_chunk(body) if body else LAST_CHUNK)
+            return
+        if framing is Framing.LENGTH:
+            left = self._left - len(body)
+            if left < 0 or (left and not more):
+                raise RuntimeError("The answer's body is not as long as its head says.")
+            self._left = left
+        elif framing is Framing.NONE:
+            body = b""
+        if self._pending_head:
+            if len(body) <= JOINED_BYTES:
+                body = self._pending_head + body
+                self._pending_head = b""
+            else:
+                self._flush_head()
+        if body:
+            self._connection.write(body)
+
+    def _flush_head(self) -> None:
+        head, self._pending_head = self._pending_head, b""
+        self._connection.write(head)
+
+    def _end(self) -> None:
+        self.complete = True
+        if self._changed is not None:
+            self._changed.wake()
+        self._connection.answered(self)
+
+    def _fail(self) -> None:
+        """The application ended before its answer did."""
+        self.keep_alive = False
+        if not self.has_sent:
+            self._pending_head = b""
+            with_body = self._scope["method"] != "HEAD"
+            self._connection.write(internal_error(with_body=with_body))
+        elif self._framing is Framing.CLOSE:
+            # An orderly end would be taken for the end of a whole answer.
+            self._connection.reset()
+        self._end()

@@ -1,0 +1,98 @@
+"""The bytes of answers: heads as the application wants them, and refusals of our own (no I/O)."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+from billing.identifiers import uuid7
+from gateway.http.refusal import Refusal
+from relay.errors import RelayError, render
+from relay.headers import cors_headers
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CLOSE: Final = b"connection: close\r\n"
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+NO_CONTENT: Final = 204
+NOT_MODIFIED: Final = 304
+FIRST_WITH_BODY: Final = 200
+INTERNAL_ERROR: Final = 500
+
+# The names that say how an answer is framed, which is the server's business; told apart by length.
+_FRAMING_LENGTHS: Final = frozenset({10, 14, 17})
+
+
+def _status_line(status: int) -> bytes:
+    known = status in HTTPStatus._value2member_map_
+    phrase = HTTPStatus(status).phrase if known else ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+_STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
+
+
+class ReplyHead:
+    """Its lines, of which the server adds the last ones, and what the application said by them."""
+
+    __slots__ = ("_lines", "_number", "body_bytes", "closes")
+
+    def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._lines = lines = [_STATUS_LINES[status]]
+        self._number = 1
+        self.body_bytes: int | None = None
+        self.closes = False
+        for name, value in headers:
+            if len(name) in _FRAMING_LENGTHS and self._is_framing(name.lower(), value, status):
+                continue
+            lines += (name, b": ", value, b"\r\n")
+            self._number += 1
+
+    def _is_framing(self, name: bytes, value: bytes, status: int) -> bool:
+        """Whether it is said in our own words, or not at all."""
+        if name == b"content-length":
+            self.body_bytes = int(value)
+            return status == NO_CONTENT
+        if name == b"connection":
+            self.closes = self.closes or b"close" in value.lower()
+            return True
+        return name == b"transfer-encoding"
+
+    def render(self, *more: bytes) -> bytes:
+        """The whole head, with these lines at its end. Raises RuntimeError."""
+        head = b"".join([*self._lines, *more, b"\r\n"])
+        ends = self._number + len(more) + 1
+        if head.count(b"\n") != ends or head.count(b"\r") != ends:
+            # Somebody else's words would begin a header, or an answer, of their own.
+            raise RuntimeError("A header of the answer has a line end in it.")
+        return head
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+
+
+def refuse(refusal: Refusal) -> bytes:
+    """The whole answer to what never became a request."""
+    error = RelayError(refusal.status, refusal.message, code=refusal.code)
+    return _whole(error)
+
+
+def internal_error(*, with_body: bool) -> bytes:
+    """The whole answer where the application has failed before it began one."""
+    error = RelayError(
+        INTERNAL_ERROR,
+        "The server had an unexpected error while it processed the request.",
+        type="server_error",
+    )
+    return _whole(error, with_body=with_body)
+
+
+def _whole(error: RelayError, *, with_body: bool = True) -> bytes:
+    status, headers, body = render(error)
+    request_id = (b"x-request-id", b"req_" + uuid7().hex.encode())
+    head = ReplyHead(status, [*headers, request_id, *cors_headers()])
+    return head.render(CLOSE) + (body if with_body else b"")
