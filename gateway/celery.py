@@ -70,6 +70,11 @@ app.conf.update(
             "schedule": EVERY_MINUTE_SECONDS,
             "options": {"expires": EVERY_MINUTE_SECONDS},
         },
+        "alerts-send": {
+            "task": "console.alerts_send",
+            "schedule": EVERY_MINUTE_SECONDS,
+            "options": {"expires": EVERY_MINUTE_SECONDS},
+        },
         "partitions-create-ahead": {
             "task": "billing.partitions_create_ahead",
             "schedule": crontab(hour="3", minute="10"),
@@ -80,7 +85,7 @@ app.conf.update(
         },
     },
 )
-app.autodiscover_tasks(["billing"], related_name="jobs")
+app.autodiscover_tasks(["billing", "console"], related_name="jobs")
 
 
 @setup_logging.connect

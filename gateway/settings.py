@@ -206,6 +206,18 @@ STRIPE_URL = env_str("STRIPE_URL", "https://api.stripe.com")
 PAYMENT_LEAST_USD = env_str("PAYMENT_LEAST_USD", "5")
 PAYMENT_MOST_USD = env_str("PAYMENT_MOST_USD", "10000")
 
+# --- Alerts --------------------------------------------------------------------------------------
+# Without a host, nobody can ask for e-mails.
+EMAIL_HOST = env_str("EMAIL_HOST")
+EMAIL_PORT = env_int("EMAIL_PORT", 587, least=1, most=65535)
+EMAIL_HOST_USER = env_str("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env_str("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", default=True)
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env_str("EMAIL_FROM", "tollgate@localhost")
+# Webhooks may go to private addresses and over plain http: only where every customer is trusted.
+WEBHOOK_PRIVATE_HOSTS = env_bool("WEBHOOK_PRIVATE_HOSTS", default=False)
+
 # --- Jobs ----------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost/"
 CELERY_DATA_FOLDER = DATA_DIR / "celery"

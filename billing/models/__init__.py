@@ -1,3 +1,4 @@
+from billing.models.alert import Alert, AlertRule
 from billing.models.audit import AuditRun
 from billing.models.code import CodeBatch, RedemptionCode
 from billing.models.lease import Lease, LeaseSlice, Worker
@@ -8,6 +9,8 @@ from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
 
 __all__ = [
+    "Alert",
+    "AlertRule",
     "AuditRun",
     "CodeBatch",
     "Discount",

@@ -3,6 +3,7 @@
 from django.contrib import admin
 
 from console.admin import (
+    alerts,
     audit,
     channels,
     codes,
@@ -17,6 +18,7 @@ from console.admin import (
 )
 
 __all__ = [
+    "alerts",
     "audit",
     "channels",
     "codes",

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from billing.models import CodeBatch
+from billing.models import AlertRule, CodeBatch
 from tests.raw_sql import Break, Row
 
 NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
@@ -27,12 +27,23 @@ BREAKS = [
     Break("payment_is_paid_by_one_grant", "billing_payment", {"state": "paid"}),
     Break("payment_reference_is_unique", "billing_payment", {"intent": "other"}, beside={}),
     Break("payment_event_is_taken_once", "billing_paymentevent", {"kind": "other"}, beside={}),
+    Break("alert_rule_kind_is_known", "billing_alertrule", {"kind": "other"}),
+    Break("alert_rule_tells_one_way", "billing_alertrule", {"email": ""}),
+    Break("alert_rule_tells_one_way", "billing_alertrule", {"webhook_url": "https://x.example"}),
+    Break("alert_rule_of_balance_has_its_line", "billing_alertrule", {"below_nano_usd": None}),
+    Break("alert_rule_of_balance_has_its_line", "billing_alertrule", {"below_nano_usd": 0}),
+    Break("alert_rule_of_balance_has_its_line", "billing_alertrule", {"kind": "spend_limit"}),
+    Break("alert_crossing_is_told_once", "billing_alert", {"attempts": 1}, beside={}),
+    Break("alert_is_sent_or_waits", "billing_alert", {"sent_at": NOW, "next_attempt_at": NOW}),
     Break("payment_event_amount_is_not_negative", "billing_paymentevent", {"amount_nano_usd": -1}),
 ]
 
 
 def valid_rows(organization_id: int) -> dict[str, Row]:
     batch = CodeBatch.objects.create(amount_nano_usd=1, count=1)
+    rule = AlertRule.objects.create(
+        organization_id=organization_id, kind="spend_limit", email="ann@example.com"
+    )
     amounts: dict[str, Any] = {f"{name}_nano_usd": 0 for name in _AMOUNTS}
     return {
         "billing_codebatch": {
@@ -42,6 +53,24 @@ def valid_rows(organization_id: int) -> dict[str, Row]:
             "created_at": NOW,
         },
         "billing_redemptioncode": {"batch_id": batch.pk, "digest": b"x", "last4": "ABCD"},
+        "billing_alertrule": {
+            "organization_id": organization_id,
+            "kind": "low_balance",
+            "below_nano_usd": 1,
+            "email": "ann@example.com",
+            "webhook_url": "",
+            "crossings": 0,
+            "is_crossed": False,
+            "created_at": NOW,
+        },
+        "billing_alert": {
+            "rule_id": rule.pk,
+            "crossing": "1",
+            "facts": "{}",
+            "attempts": 0,
+            "last_error": "",
+            "created_at": NOW,
+        },
         "billing_payment": {
             "organization_id": organization_id,
             "provider": "shop",

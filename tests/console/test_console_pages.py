@@ -13,6 +13,8 @@ from django.urls import reverse
 from accounts.models import Membership, Organization
 from billing.discounts import discount_set
 from billing.models import (
+    Alert,
+    AlertRule,
     AuditRun,
     CodeBatch,
     LedgerEntry,
@@ -47,6 +49,9 @@ def full(db: None) -> dict[str, Any]:
     user = make_user("someone@example.com", name=PAYLOAD)
     record = make_usage_record(organization, model=PAYLOAD, channel=PAYLOAD, flags=[PAYLOAD])
     new = NewChannel(name="main", base_url="https://api.openai.com/v1", credential=CREDENTIAL)
+    rule = AlertRule.objects.create(
+        organization=organization, kind="spend_limit", webhook_url="https://example.com/" + PAYLOAD
+    )
     rows = [
         organization,
         opened.project,
@@ -68,6 +73,8 @@ def full(db: None) -> dict[str, Any]:
         Payment.objects.create(
             organization=organization, provider="stripe", reference=PAYLOAD, amount_nano_usd=1
         ),
+        rule,
+        Alert.objects.create(rule=rule, crossing="1", facts={"x": PAYLOAD}, last_error=PAYLOAD),
         PaymentEvent.objects.create(
             provider="stripe", event_id=PAYLOAD, kind="paid", occurred_at=now()
         ),
