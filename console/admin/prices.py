@@ -13,12 +13,17 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter
-from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from billing.discounts import discount_set
 from billing.models import Discount, Price
 from billing.money import PPM
-from billing.prices import price_set
+from billing.prices import price_set, unit_usd_from_text
+from billing.pricing import DENOMINATIONS, denomination
 from console.admin.base import ServiceAdmin, actor_of, column, link, list_url, require
 from console.admin.form_pages import FormPage, FractionField, RowField, data_of, done, form_view
 from console.presentation import count, fraction, moment
@@ -27,12 +32,18 @@ CURRENT, PAST, FUTURE = "Current", "Past", "Future"
 STATE_LABELS = {CURRENT: "success", FUTURE: "info"}
 # In the order in which people compare them; other buckets follow by name.
 LISTED_RATES = ("input_tokens", "cached_input_tokens", "output_tokens")
+UNITS_HELP = (
+    "What is not tokens, one NAME=USD a line: "
+    + ", ".join(f"{name} (per {quoted.per})" for name, quoted in DENOMINATIONS.items())
+    + ", image/QUALITY/WIDTHxHEIGHT (per image)."
+)
 
 
 class PriceForm(forms.Form):
     model = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
     input_usd = forms.CharField(
         label="Input, USD per 1M tokens",
+        required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "2.50"}),
     )
     cached_usd = forms.CharField(
@@ -43,7 +54,14 @@ class PriceForm(forms.Form):
     )
     output_usd = forms.CharField(
         label="Output, USD per 1M tokens",
+        required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "10.00"}),
+    )
+    unit_usd = forms.CharField(
+        label="Other units",
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "placeholder": "characters=15"}),
+        help_text=UNITS_HELP,
     )
 
 
@@ -110,14 +128,24 @@ class DatedAdmin(ServiceAdmin):
 
 @admin.register(Price)
 class PriceAdmin(DatedAdmin):
-    list_display = ("model", "input_rate", "cached_rate", "output_rate", "state", "begins", "ends")
+    list_display = (
+        "model",
+        "input_rate",
+        "cached_rate",
+        "output_rate",
+        "unit_rate",
+        "state",
+        "begins",
+        "ends",
+    )
     list_filter = (PeriodFilter,)
     search_fields = ("model",)
     search_help_text = "Model"
     ordering = ("model", "-effective_from")
     fieldsets = (
         (None, {"fields": (("model", "state"), ("begins", "ends"))}),
-        ("Rates in USD per 1M units", {"fields": ("rate_table", "long_context_table")}),
+        ("Rates in USD per 1M tokens", {"fields": ("rate_table", "long_context_table")}),
+        ("Other units, in any tier", {"fields": ("unit_table",)}),
         (
             "Limits",
             {
@@ -136,6 +164,7 @@ class PriceAdmin(DatedAdmin):
         "ends",
         "rate_table",
         "long_context_table",
+        "unit_table",
         "context",
         "longest_output",
         "endpoint_names",
@@ -153,6 +182,22 @@ class PriceAdmin(DatedAdmin):
     def output_rate(self, row: Price) -> str:
         return _listed_rate(row, "output_tokens")
 
+    @column("Other units")
+    def unit_rate(self, row: Price) -> str:
+        quotes = [f"${usd} per {_per(name)}" for name, usd in row.unit_rates.items()]
+        more = f", {len(quotes) - 1} more" if len(quotes) > 1 else ""
+        return f"{quotes[0]}{more}" if quotes else "-"
+
+    @column("Price")
+    def unit_table(self, row: Price) -> SafeString | str:
+        if not row.unit_rates:
+            return "None has a price"
+        rows = ((_words(name), usd, _per(name)) for name, usd in row.unit_rates.items())
+        return format_html(
+            '<table class="tg-rates"><tbody>{}</tbody></table>',
+            format_html_join("", "<tr><th>{}</th><td>${} per {}</td></tr>", rows),
+        )
+
     @column("Context tokens")
     def context(self, row: Price) -> str:
         return "-" if row.context_tokens is None else count(row.context_tokens)
@@ -166,8 +211,8 @@ class PriceAdmin(DatedAdmin):
         return ", ".join(row.endpoints)
 
     @column("By service tier")
-    def rate_table(self, row: Price) -> SafeString:
-        return _rate_table(row.tiers)
+    def rate_table(self, row: Price) -> SafeString | str:
+        return _rate_table(row.tiers) if row.tiers else "Not sold by tokens"
 
     @column("For long prompts")
     def long_context_table(self, row: Price) -> SafeString | str:
@@ -189,13 +234,21 @@ class PriceAdmin(DatedAdmin):
             submit="Set from now on",
             form=PriceForm(data_of(request)),
             intro="It holds for calls from now on and ends the model's present price, with all its"
-            " tiers. What was charged before stays as it was.",
+            " tiers and units. What was charged before stays as it was.",
             back=list_url("billing_price"),
         )
 
         def act(values: dict[str, Any]) -> HttpResponseBase:
-            values["cached_usd"] = values["cached_usd"] or None
-            price = price_set(**values, actor=actor_of(request), now=timezone.now())
+            lines = filter(None, map(str.strip, values["unit_usd"].splitlines()))
+            price = price_set(
+                model=values["model"],
+                input_usd=values["input_usd"] or None,
+                output_usd=values["output_usd"] or None,
+                cached_usd=values["cached_usd"] or None,
+                unit_usd=unit_usd_from_text(lines),
+                actor=actor_of(request),
+                now=timezone.now(),
+            )
             return done(request, f"{price.model} has a new price.", page.back)
 
         return form_view(self, request, page, act)
@@ -286,7 +339,7 @@ def _rate_table(rates_by_tier: dict[str, dict[str, str]]) -> SafeString:
         "<tr><th>{}</th>{}</tr>",
         (
             (
-                bucket.replace("_", " "),
+                _words(bucket),
                 format_html_join(
                     "", "<td>{}</td>", ((rates.get(bucket, "-"),) for rates in tiers.values())
                 ),
@@ -299,6 +352,16 @@ def _rate_table(rates_by_tier: dict[str, dict[str, str]]) -> SafeString:
         head,
         rows,
     )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _per(unit: str) -> str:
+    """What the unit is quoted by; a name that is no unit any more is itself."""
+    quoted = denomination(unit)
+    return unit if quoted is None else quoted.per
 
 
 def _rate_order(bucket: str) -> tuple[int, str]:

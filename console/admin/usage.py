@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import (
@@ -20,6 +20,7 @@ from unfold.contrib.filters.admin import (
 from accounts.models import Organization, Project
 from billing.identifiers import uuid7_floor
 from billing.models import Price, UsageRecord
+from billing.pricing import BUCKETS
 from console.admin.base import UnboundedAdmin, code, column, link
 from console.api.parameters import parse_day
 from console.presentation import count, fraction, moment, percent, usd
@@ -100,7 +101,7 @@ class UsageRecordAdmin(UnboundedAdmin):
         "organization_slug",
         "model",
         "outcome_label",
-        "tokens",
+        "used",
         "charge",
         "upstream_cost",
         "duration",
@@ -128,12 +129,12 @@ class UsageRecordAdmin(UnboundedAdmin):
             {"fields": (("outcome_label", "status"), ("usage_source", "flags"), "duration")},
         ),
         (
-            "Tokens",
+            "Usage",
             {
                 "fields": (
                     ("prompt_tokens", "cached_tokens"),
                     ("completion_tokens", "reasoning_tokens"),
-                    ("units", "service_tier"),
+                    ("billed_units", "service_tier"),
                 )
             },
         ),
@@ -155,6 +156,7 @@ class UsageRecordAdmin(UnboundedAdmin):
         ("Bookkeeping", {"fields": (("worker_id", "journal_offset"), ("lease_id", "settled"))}),
     )
     readonly_fields = (
+        "billed_units",
         "request_code",
         "at",
         "organization_slug",
@@ -222,13 +224,29 @@ class UsageRecordAdmin(UnboundedAdmin):
     def outcome_label(self, row: UsageRecord) -> str:
         return str(UsageRecord.Outcome(row.outcome).label).capitalize()
 
-    @column("Tokens")
-    def tokens(self, row: UsageRecord) -> SafeString:
-        return format_html(
+    @column("Used")
+    def used(self, row: UsageRecord) -> SafeString:
+        others = _other_units(row)
+        tokens = format_html(
             '<span class="tg-money" title="prompt, completion">{}'
             '<span class="tg-quiet"> + </span>{}</span>',
             count(row.prompt_tokens),
             count(row.completion_tokens),
+        )
+        if not others:
+            return tokens
+        listed = ", ".join(f"{count(number)} {name}" for name, number in others.items())
+        has_tokens = row.prompt_tokens or row.completion_tokens
+        return format_html("{}, {}", tokens, listed) if has_tokens else format_html("{}", listed)
+
+    @column("Billed units")
+    def billed_units(self, row: UsageRecord) -> SafeString | str:
+        rows = ((name.replace("_", " "), count(units)) for name, units in row.units.items())
+        if not row.units:
+            return "None"
+        return format_html(
+            '<table class="tg-rates"><tbody>{}</tbody></table>',
+            format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", rows),
         )
 
     @column("Duration")
@@ -264,3 +282,9 @@ class UsageRecordAdmin(UnboundedAdmin):
     def price(self, row: UsageRecord) -> SafeString | str:
         price = Price.objects.filter(pk=row.price_id).first()
         return link(price) if price else str(row.price_id)
+
+
+def _other_units(row: UsageRecord) -> dict[str, int]:
+    """What was used beside tokens, by a name that people read."""
+    units = row.units.items()
+    return {name.replace("_", " "): number for name, number in units if name not in BUCKETS}

@@ -82,6 +82,10 @@ class RecordSerializer(serializers.Serializer[Any]):
     completion_tokens = serializers.IntegerField()
     reasoning_tokens = serializers.IntegerField()
     total_tokens = serializers.SerializerMethodField()
+    units = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="What was billed, each thing once: kinds of tokens, images, characters, calls.",
+    )
     discount_ppm = serializers.IntegerField()
     price_id = serializers.IntegerField()
     official_cost_nano_usd = serializers.IntegerField()

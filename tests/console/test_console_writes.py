@@ -247,6 +247,29 @@ def test_a_channel_is_disabled_with_a_reason_and_enabled(administrator: Client) 
     assert last_event() == (ROOT, "channel.enable")
 
 
+def test_a_price_may_be_of_other_units_than_tokens(administrator: Client) -> None:
+    units = "characters=15\n\n image/hd/1024x1024 = 0.08 \n"
+    values = {"model": "voice-1", "unit_usd": units}
+    assert sent(administrator, "billing_price_add", values).status_code == 302
+    price = Price.objects.get()
+    assert price.tiers == {}
+    assert price.unit_rates == {"characters": "15", "image/hd/1024x1024": "0.08"}
+    listed = administrator.get(reverse("admin:billing_price_changelist")).content.decode()
+    assert "$15 per 1M characters, 1 more" in listed
+    page = administrator.get(reverse("admin:billing_price_change", args=[price.pk]))
+    shown = page.content.decode()
+    assert "Not sold by tokens" in shown
+    assert "<th>image/hd/1024x1024</th><td>$0.08 per image</td>" in shown
+    for wrong, complaint in (
+        ("", "of other units"),
+        ("characters", "no NAME=USD"),
+        ("songs=1", "no unit"),
+    ):
+        answer = sent(administrator, "billing_price_add", values | {"unit_usd": wrong})
+        assert_refused(answer, complaint)
+    assert Price.objects.count() == 1
+
+
 def test_a_new_price_closes_the_one_before(administrator: Client) -> None:
     values = {"model": "gpt-4o", "input_usd": "2.50", "cached_usd": "", "output_usd": "10"}
     assert sent(administrator, "billing_price_add", values).status_code == 302

@@ -187,7 +187,7 @@ def test_the_balance_moves_with_charges_and_not_with_leases(
     assert usage(get, "")["balance_nano_usd"] == 880
 
 
-def test_a_record_is_flat_and_carries_the_request_id_of_its_reply(
+def test_a_record_has_its_units_and_the_request_id_of_its_reply(
     get: Get, organization: Organization
 ) -> None:
     record = make_usage_record(
@@ -216,6 +216,7 @@ def test_a_record_is_flat_and_carries_the_request_id_of_its_reply(
                 "completion_tokens": 1000,
                 "reasoning_tokens": 0,
                 "total_tokens": 2000,
+                "units": {"input_tokens": 1000, "output_tokens": 1000},
                 "discount_ppm": 500_000,
                 "price_id": 77,
                 "official_cost_nano_usd": 40_000_000,
