@@ -144,7 +144,7 @@ CHECKS = (
             SELECT l.id::text, format('worker %%s expired at %%s', w.id, w.expires_at)
               FROM billing_lease l JOIN billing_worker w ON w.id = l.worker_id
              WHERE l.state = 'open'
-               AND w.expires_at + make_interval(secs => %(retain)s + 60) < clock_timestamp()""",
+               AND w.expires_at + make_interval(secs => %(retain)s + 60) < now()""",
     ),
     Check(
         invariant="no two prices of a model overlap",
