@@ -3,10 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from bench.quick import Quick, lines, quick
+from bench.guard import guard
+from bench.plans import Full, Quick
+from bench.quick import lines, quick
+from bench.render import render
 
 _USUAL = Quick()
+_WHOLE = Full()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     short.add_argument("--against", default="", metavar="CODE", help="measure that one, too")
     short.set_defaults(run=_quick)
+    whole = commands.add_parser("full", help="every gateway and lane, with tables and charts")
+    whole.add_argument("--rounds", type=int, default=_WHOLE.rounds)
+    whole.add_argument("--seconds", type=float, default=_WHOLE.seconds, help="of each measurement")
+    whole.add_argument("--minutes", type=float, default=_WHOLE.minutes, help="of the long run")
+    whole.add_argument("--of", default="", metavar="CODE")
+    whole.add_argument("--without-peers", action="store_true")
+    whole.add_argument("--folder", type=Path, default=_WHOLE.folder)
+    whole.set_defaults(run=_full)
+    commands.add_parser("guard", help="fail if a call costs far too much").set_defaults(run=_guard)
+    again = commands.add_parser("render", help="tables and charts of results that exist")
+    again.add_argument("folder", type=Path)
+    again.set_defaults(run=_render)
     chosen = parser.parse_args(arguments)
     status: int = chosen.run(chosen)
     return status
@@ -37,6 +54,32 @@ def _quick(chosen: argparse.Namespace) -> int:
         against=chosen.against,
     )
     print("\n".join(lines(quick(plan))))
+    return 0
+
+
+def _full(chosen: argparse.Namespace) -> int:
+    from bench.full import full  # It needs the product's own modules.
+
+    plan = Full(
+        rounds=chosen.rounds,
+        seconds=chosen.seconds,
+        minutes=chosen.minutes,
+        of=chosen.of,
+        peers=not chosen.without_peers,
+        folder=chosen.folder,
+    )
+    print(full(plan))
+    return 0
+
+
+def _guard(_: argparse.Namespace) -> int:
+    told, problems = guard()
+    print("\n".join([*told, *problems]))
+    return 1 if problems else 0
+
+
+def _render(chosen: argparse.Namespace) -> int:
+    render(chosen.folder)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def description() -> dict[str, str | int]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30,
-        "kernel": platform.release(),
+        "kernel": re.split(r"[^\d.]", platform.release())[0],
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
         "python": f"{platform.python_version()} ({platform.python_compiler()})",
     }

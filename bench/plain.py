@@ -1,4 +1,4 @@
-"""Tollgate's server, its upstream engine and nothing that bills: what is left is what relaying costs.
+"""Tollgate's server and upstream engine, and nothing that bills: what relaying alone costs.
 
 It reads, parses, looks up the key, relays and logs as the product does. There is no price, no hold,
 no journal, no meter and no database. It exists to be measured, so nothing of it is in the product.

@@ -1,28 +1,15 @@
 """A look at the hot path in half a minute: Tollgate beside nginx, in turns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from bench.candidates.nginx import Nginx
 from bench.candidates.tollgate import OtherTollgate, Tollgate
 from bench.figures import Figure
 from bench.machine import Cores
+from bench.plans import Quick
 from bench.rounds import Lane, Make, Series, Setting, chat_lane, stage, stream_lane
 from bench.workshop import alone
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quick:
-    """What to look at."""
-
-    rounds: int = 2
-    seconds: float = 2.0
-    streams: int = 100
-    only: str = ""  # "calls" or "streams".
-    # A commit, or a folder with the code. Nothing: the files as they are, and nothing beside them.
-    of: str = ""
-    against: str = ""
 
 
 def quick(plan: Quick) -> dict[str, dict[str, Series]]:

@@ -1,5 +1,6 @@
 """Rounds in which the candidates take turns, so that all of them meet the same machine."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from bench.payloads import CHAT, bundle, chat_body, render, stream_model
 from bench.workshop import Unavailable, compile_programs, say, scratch_folder
 
 MICRO = 1_000_000
+IDLE_PATIENCE_SECONDS = 45.0
+IDLE_LOOK_SECONDS = 0.2
+IDLE_LOAD = 0.15  # Of a core: an idle gateway has its clocks and heartbeats.
 Make = Callable[[Bench], Candidate]
 
 
@@ -27,6 +31,7 @@ class Lane:
     size: int = 1024
     counted: str = "call"  # Or "chunk": then these are streams.
     only: frozenset[str] = frozenset()  # The candidates that it is for; empty: all.
+    keys: str = ""  # Which keys that do not work; empty: one that does.
 
     @property
     def is_stream(self) -> bool:
@@ -97,17 +102,31 @@ class Stage:
         return next(candidate for candidate in self.candidates if candidate.name == name)
 
     def measure(self, candidate: Candidate, lane: Lane) -> Measured:
+        """The lane on an idle candidate. It may still be busy with what a lane before left it."""
+        wait_idle(candidate)
         target = Target(port=candidate.port, requests=self.requests(candidate, lane))
         if lane.is_stream:
             return self.loader.streams(target, lane.shape, read=candidate.cpu)
         return self.loader.calls([target], lane.shape, read=candidate.cpu)
 
     def requests(self, candidate: Candidate, lane: Lane) -> Path:
-        path = self.folder / f"{candidate.name}-{lane.name}.requests"
+        path = self.folder / f"{candidate.name}-{lane.name}.requests".replace(" ", "-")
         if not path.exists():
             body = chat_body(model=lane.model, size=lane.size, stream=lane.is_stream)
-            path.write_bytes(bundle([render(body, candidate.headers)]))
+            customers = candidate.refused[lane.keys] if lane.keys else [candidate.headers]
+            path.write_bytes(bundle([render(body, headers) for headers in customers]))
         return path
+
+
+def wait_idle(candidate: Candidate) -> None:
+    """Wait until its relay works on nothing any more, but not for ever."""
+    give_up_at = time.monotonic() + IDLE_PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        before = candidate.cpu()[RELAY]
+        time.sleep(IDLE_LOOK_SECONDS)
+        if candidate.cpu()[RELAY] - before <= IDLE_LOAD * IDLE_LOOK_SECONDS:
+            return
+    say(f"  {candidate.name} is still busy with the lane before.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,3 +193,12 @@ def stream_lane(
         model=stream_model(50, pause),
         counted="chunk",
     )
+
+
+def refusal_lanes(*, seconds: float) -> list[Lane]:
+    """Calls with keys that do not work, which anybody can send any number of."""
+    shape = Shape(seconds=seconds, warm_seconds=0.5, status=401)
+    return [
+        Lane(name=f"401: {keys} key", shape=shape, only=frozenset({"tollgate"}), keys=keys)
+        for keys in ("a revoked", "always another invented")
+    ]

@@ -42,6 +42,8 @@ class Candidate(ABC):
         self.bench = bench
         self.port = bench.upstream_port
         self.headers: Sequence[Header] = (("authorization", "Bearer bench"),)
+        # Those of customers who may not call, by what is wrong with their keys.
+        self.refused: Mapping[str, Sequence[Sequence[Header]]] = {}
 
     @abstractmethod
     def start(self) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from bench.payloads import CHAT, Header, stream_model
 from bench.workshop import ROOT, Process, free_port
 
 MODELS = (CHAT, *(stream_model(50, pause) for pause in (20, 100)), stream_model(100, 100))
+INVENTED = 1000
 _CUSTOMERS = Path(__file__).with_name("tollgate_customers.py")
 # What a shell of its own has; settings of whoever runs the bench must not reach the gateway.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
@@ -58,8 +60,16 @@ class Tollgate(Candidate):
         program = _CUSTOMERS.read_text()
         more = {"BENCH_MODELS": " ".join(MODELS), "BENCH_ORGANIZATIONS": str(self._organizations)}
         told = self.manage("shell", "--verbosity", "0", "--command", program, **more)
-        self.keys = json.loads(told.splitlines()[-1])
-        self.headers: Sequence[Header] = (("authorization", f"Bearer {self.keys[0]}"),)
+        customers = json.loads(told.splitlines()[-1])
+        self.keys = customers["keys"]
+        self.headers = _bearer(self.keys[0])
+        self.refused = {
+            "a revoked": [_bearer(customers["revoked"])],
+            # As long as a real one.
+            "always another invented": [
+                _bearer(f"sk-{secrets.token_hex(19)}") for _ in range(INVENTED)
+            ],
+        }
 
     @override
     def stop(self) -> None:
@@ -80,6 +90,16 @@ class Tollgate(Candidate):
     @override
     def version(self) -> str:
         return self._of or commit(ROOT)
+
+    def quickstart(self) -> dict[str, str]:
+        """The console's address and password."""
+        content: dict[str, str] = json.loads((self.data / "quickstart.json").read_bytes())
+        return content
+
+    def database_url(self) -> str:
+        program = "from django.conf import settings; print(settings.DATABASE_URL)"
+        told = self.manage("shell", "--verbosity", "0", "--command", program)
+        return told.splitlines()[-1]
 
     def log_clear(self) -> None:
         """A line for each of millions of calls; it is written at the end, so this is enough."""
@@ -127,6 +147,10 @@ class OtherTollgate(Tollgate):
     """The same as `tollgate`, from elsewhere: what was before, measured in the same run."""
 
     name = "before"
+
+
+def _bearer(key: str) -> Sequence[Header]:
+    return (("authorization", f"Bearer {key}"),)
 
 
 def source(named: str, *, folder: Path) -> Path:

@@ -9,7 +9,7 @@ import os
 
 from django.utils import timezone
 
-from accounts.api_keys import ApiKeyTerms, api_key_issue
+from accounts.api_keys import ApiKeyTerms, api_key_issue, api_key_revoke
 from accounts.audit_trail import Actor
 from accounts.organizations import organization_get
 from accounts.projects import project_get
@@ -47,4 +47,6 @@ for number in range(int(os.environ["BENCH_ORGANIZATIONS"])):
         discount_set(
             fraction_ppm=425_000, organization=organization, model="", actor=actor, now=now
         )
-print(json.dumps(keys))
+revoked = api_key_issue(terms=terms, actor=actor, now=now)
+api_key_revoke(prefix=revoked.api_key.prefix, actor=actor, now=now)
+print(json.dumps({"keys": keys, "revoked": revoked.key}))

@@ -1,0 +1,1 @@
+"""What is measured beyond CPU time in turns: latency, memory, scaling."""
