@@ -14,7 +14,7 @@ from billing.discounts import discount_set
 from billing.models import Discount, Price
 from billing.price_book_loading import price_book_load
 from billing.prices import price_set
-from billing.pricing import PriceTerms, Rates
+from billing.pricing import PriceTerms, Rate, Rates
 from tests.factories import ACTOR, make_organization, now
 
 CHAT = frozenset({"chat/completions"})
@@ -135,6 +135,36 @@ def test_what_is_set_is_what_is_quoted(committing_db: str) -> None:
     assert rates.input_tokens.pico_usd == 2_500_000
     assert rates.cached_input_tokens.pico_usd == 1_250_000
     assert quoted(catalog, "test-1", other.pk).discount_ppm == 500_000
+
+
+def test_units_are_quoted_with_and_without_tokens(committing_db: str) -> None:
+    search, voice = {"web_search_calls": "0.01"}, {"characters": "15"}
+    price_set(
+        model="test-1",
+        input_usd="1",
+        output_usd="2",
+        unit_usd=search,
+        actor=ACTOR,
+        now=now() - DAY,
+    )
+    price_set(model="voice-1", unit_usd=voice, actor=ACTOR, now=now() - DAY)
+    catalog = loaded(committing_db)
+    terms = quoted(catalog, "test-1", 1).terms
+    assert terms.prices_tokens
+    assert terms.unit_rates == {"web_search_calls": Rate(10_000_000_000)}
+    terms = quoted(catalog, "voice-1", 1).terms
+    assert not terms.prices_tokens
+    assert terms.unit_rates == {"characters": Rate(15_000_000)}
+
+
+def test_a_unit_that_makes_no_sense_is_left_out_with_its_model(
+    committing_db: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    price = price_set(model="test-1", unit_usd={"characters": "15"}, actor=ACTOR, now=now() - DAY)
+    Price.objects.filter(pk=price.pk).update(unit_rates={"songs": "15"})
+    with caplog.at_level(logging.ERROR):
+        assert loaded(committing_db).quote("test-1", 1) is None
+    assert "songs" in caplog.messages[0]
 
 
 def test_the_default_discount_is_a_setting(committing_db: str, settings: Settings) -> None:

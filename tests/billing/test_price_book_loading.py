@@ -60,6 +60,7 @@ def test_new_models_are_added_as_filed() -> None:
     price = Price.objects.get()
     assert (price.effective_from, price.effective_to) == (LONG_AGO, None)
     assert (price.tiers, price.long_context) == (ROW.tiers, row.long_context)
+    assert price.unit_rates == row.unit_rates
     assert (price.context_tokens, price.max_output_tokens) == (128_000, 16_384)
     assert price.endpoints == ["chat/completions"]
     assert price.source == "https://example.com/prices (2026-05-01)"
@@ -89,9 +90,10 @@ def test_a_new_model_brings_its_past_and_its_future() -> None:
         {},
         {"source": "https://example.com/elsewhere", "date": dt.date(2026, 5, 2), "note": "seen"},
         {"tiers": {"default": {"input_tokens": "2.5", "output_tokens": "10"}}},
+        {"unit_rates": {}},
         {"effective_from": LONG_AGO + DAY},
     ],
-    ids=["nothing", "source", "spelling", "beginning"],
+    ids=["nothing", "source", "spelling", "units", "beginning"],
 )
 def test_what_charges_the_same_is_left_alone(change: dict[str, Any]) -> None:
     load(ROW)
@@ -108,6 +110,8 @@ def test_what_charges_the_same_is_left_alone(change: dict[str, Any]) -> None:
         {"tiers": DEARER},
         {"tiers": {**ROW.tiers, "flex": ROW.tiers["default"]}},
         {"long_context": {"above_tokens": 200_000, "tiers": DEARER}},
+        {"unit_rates": {"web_search_calls": "0.01"}},
+        {"tiers": {}, "unit_rates": {"characters": "15"}},
         {"context_tokens": 64_000},
         {"max_output_tokens": None},
         {"output_cap_field": "max_tokens"},
