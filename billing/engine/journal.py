@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 from billing.engine.records import (
@@ -21,8 +22,12 @@ from billing.engine.records import (
     RESERVED_BYTES,
     BadRecord,
     Record,
+    Settled,
     unframe,
+    unframe_settled,
 )
+
+R = TypeVar("R")
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 SUFFIX = ".journal"
@@ -280,6 +285,23 @@ def read(directory: Path, start: int, *, limit_bytes: int) -> Iterator[tuple[int
     Stops at the first bad or missing record of a segment, unless the next segment begins exactly
     there: what is behind a torn tail never had its last byte sent.
     """
+    return _read(directory, start, limit_bytes=limit_bytes, unframe=unframe)
+
+
+def read_settled(
+    directory: Path, start: int, *, limit_bytes: int
+) -> Iterator[tuple[int, int, Settled | None]]:
+    """The same, with None for each record of a call that was opened."""
+    return _read(directory, start, limit_bytes=limit_bytes, unframe=unframe_settled)
+
+
+def _read(
+    directory: Path,
+    start: int,
+    *,
+    limit_bytes: int,
+    unframe: Callable[[bytes, int], tuple[R, int] | None],
+) -> Iterator[tuple[int, int, R]]:
     offset = start
     for base, following, path in _with_following(segments(directory)):
         if following is not None and following <= offset:

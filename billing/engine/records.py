@@ -80,6 +80,8 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s", kw_only=Tru
 Record = Opened | Settled
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+# What every Opened begins with: that it is an array, of how many members, and the tag.
+_OPENED = _encoder.encode(("o", *Opened.__struct_fields__))[:3]
 
 
 class RecordTooLarge(Exception):
@@ -102,11 +104,28 @@ def frame(record: Record) -> bytes:
     return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def unframe(data: bytes | memoryview, position: int) -> tuple[Record, int] | None:
+def unframe(data: bytes, position: int) -> tuple[Record, int] | None:
     """The record at the position and the position behind it; None where nothing was written.
 
     Raises BadRecord.
     """
+    found = _payload(data, position)
+    return None if found is None else (_decoded(found[0], position), found[1])
+
+
+def unframe_settled(data: bytes, position: int) -> tuple[Settled | None, int] | None:
+    """The same, for who does not care what an Opened says: that one is None."""
+    found = _payload(data, position)
+    if found is None:
+        return None
+    payload, end = found
+    if payload.startswith(_OPENED):
+        return None, end
+    record = _decoded(payload, position)
+    return record if isinstance(record, Settled) else None, end
+
+
+def _payload(data: bytes, position: int) -> tuple[bytes, int] | None:
     if position + HEADER.size > len(data):
         return None
     length, checksum = HEADER.unpack_from(data, position)
@@ -118,7 +137,11 @@ def unframe(data: bytes | memoryview, position: int) -> tuple[Record, int] | Non
     payload = data[start:end]
     if zlib.crc32(payload) != checksum:
         raise BadRecord(f"a wrong checksum at {position}")
+    return payload, end
+
+
+def _decoded(payload: bytes, position: int) -> Record:
     try:
-        return _decoder.decode(payload), end
+        return _decoder.decode(payload)
     except msgspec.DecodeError as error:
         raise BadRecord(f"an unreadable record at {position}: {error}") from error

@@ -39,9 +39,11 @@ class Shipper:
         """
         records: list[tuple[int, int, Settled]] = []
         end = start
-        for offset, after, record in journal.read(directory, start, limit_bytes=BATCH_BYTES):
+        for offset, after, record in journal.read_settled(
+            directory, start, limit_bytes=BATCH_BYTES
+        ):
             end = after
-            if isinstance(record, Settled):
+            if record is not None:
                 records.append((offset, after, record))
         if end == start:
             return await self._skip_missing(directory, worker_id, start)

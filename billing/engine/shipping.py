@@ -4,63 +4,20 @@ The offset commits with the records, so whoever ships after any crash, or after 
 on exactly where the database stands.
 """
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 import psycopg
-from psycopg.types.json import Jsonb
 
 from billing.engine import money_moves
+from billing.engine.copying import COLUMNS, copy_rows
 from billing.engine.database import Connection
 from billing.engine.records import Opened, Outcome, Settled
 from billing.engine.recovery import CommitsForgotten
 
-COLUMNS = (
-    ("request_id", "uuid"),
-    ("worker_id", "uuid"),
-    ("journal_offset", "int8"),
-    ("organization_id", "int8"),
-    ("project_id", "int8"),
-    ("api_key_id", "int8"),
-    ("api_key_prefix", "varchar"),
-    ("endpoint", "varchar"),
-    ("model", "varchar"),
-    ("upstream_model", "varchar"),
-    ("channel", "varchar"),
-    ("stream", "bool"),
-    ("price_id", "int8"),
-    ("discount_ppm", "int8"),
-    ("retry_count", "int2"),
-    ("created_at", "timestamptz"),
-    ("lease_id", "uuid"),
-    ("hold_nano_usd", "int8"),
-    ("charge_nano_usd", "int8"),
-    ("settled_at", "timestamptz"),
-    ("status", "int2"),
-    ("outcome", "varchar"),
-    ("usage_source", "varchar"),
-    ("prompt_tokens", "int4"),
-    ("cached_tokens", "int4"),
-    ("completion_tokens", "int4"),
-    ("reasoning_tokens", "int4"),
-    ("units", "jsonb"),
-    ("service_tier", "varchar"),
-    ("official_cost_nano_usd", "int8"),
-    ("upstream_cost_nano_usd", "int8"),
-    ("upstream_request_id", "varchar"),
-    ("first_byte_ms", "int4"),
-    ("duration_ms", "int4"),
-    ("flags", "varchar[]"),
-    ("limit_lease_ids", "uuid[]"),
-)
-_COPY = (
-    f"COPY billing_usagerecord ({', '.join(name for name, _ in COLUMNS)})"
-    " FROM STDIN (FORMAT BINARY)"
-)
-_TYPES = [kind for _, kind in COLUMNS]
+_COPY = f"COPY billing_usagerecord ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,52 +91,9 @@ async def records_insert(
 ) -> None:
     if not records:
         return
+    rows = copy_rows(worker_id, records)
     async with connection.cursor().copy(_COPY) as copy:
-        copy.set_types(_TYPES)
-        for offset, record in records:
-            await copy.write_row(_row(worker_id, offset, record))
-
-
-def _row(worker_id: UUID, offset: int, record: Settled) -> tuple[object, ...]:
-    call, outcome = record.call, record.outcome
-    return (
-        call.request_id,
-        worker_id,
-        offset,
-        call.organization_id,
-        call.project_id,
-        call.api_key_id,
-        call.api_key_prefix,
-        call.endpoint,
-        call.model,
-        call.upstream_model,
-        call.channel,
-        call.stream,
-        call.price_id,
-        call.discount_ppm,
-        call.retry_count,
-        dt.datetime.fromtimestamp(call.opened_at, dt.UTC),
-        record.lease_id,
-        record.hold_nano_usd,
-        record.charge_nano_usd,
-        dt.datetime.fromtimestamp(record.settled_at, dt.UTC),
-        outcome.status,
-        outcome.outcome,
-        outcome.usage_source,
-        outcome.prompt_tokens,
-        outcome.cached_tokens,
-        outcome.completion_tokens,
-        outcome.reasoning_tokens,
-        Jsonb(outcome.units),
-        outcome.service_tier,
-        outcome.official_cost_nano_usd,
-        outcome.upstream_cost_nano_usd,
-        outcome.upstream_request_id,
-        outcome.first_byte_ms,
-        outcome.duration_ms,
-        list(outcome.flags),
-        [],
-    )
+        await copy.write(rows)
 
 
 async def spend(

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.engine import journal as journals
-from billing.engine.journal import Journal, JournalFailed, JournalFull, lock_file, read
+from billing.engine.journal import (
+    Journal,
+    JournalFailed,
+    JournalFull,
+    lock_file,
+    read,
+    read_settled,
+)
 from billing.engine.records import (
     MAX_RECORD_BYTES,
     BadRecord,
@@ -73,6 +80,16 @@ def test_records_come_back_over_many_segments(journal: Journal) -> None:
     ends = [end for _, end, _ in read(journal.directory, 0, limit_bytes=10**9)]
     assert ends[-1] == journal.end
     assert records(journal.directory, ends[99]) == written[100:]
+
+
+def test_who_ships_reads_the_same_but_for_what_opened_records_say(journal: Journal) -> None:
+    for record in [settled(i) if i % 3 else opened(i) for i in range(100)]:
+        journal.append(frame(record))
+    everything = list(read(journal.directory, 0, limit_bytes=10**9))
+    assert list(read_settled(journal.directory, 0, limit_bytes=10**9)) == [
+        (start, end, record if isinstance(record, Settled) else None)
+        for start, end, record in everything
+    ]
 
 
 def test_a_segment_goes_only_when_all_of_it_is_behind(journal: Journal) -> None:
