@@ -1,9 +1,9 @@
 """The one place where usage becomes money, and the only rounding on the way."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import lcm
 from types import MappingProxyType
+from typing import NamedTuple
 
 from billing.money import BIGINT_MAX, MAX_DISCOUNT_PPM, PICO_PER_NANO, PPM, InvalidMoney
 from billing.pricing.counts import NO_COUNTS
@@ -18,8 +18,7 @@ class ChargeTooLarge(ValueError):
     """The cost does not fit the ledger's integers; nothing that upstream sells costs so much."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     official_cost_nano_usd: int
     charge_nano_usd: int
     unpriced_units: tuple[str, ...] = ()  # What was used, has no price, and is not in the amounts.
