@@ -13,7 +13,7 @@ from relay import errors
 from relay.admission import SentKeys, authenticate, authorize
 from relay.asgi_types import Application, Receive, Scope, Send
 from relay.call_log import CallLog
-from relay.endpoints.table import ROWS
+from relay.endpoints.handlers import HANDLERS
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import preflight_headers
@@ -98,9 +98,9 @@ class RelayApplication:
         await self._operate(exchange, principal, found)
 
     async def _operate(self, exchange: Exchange, principal: Principal, found: Match) -> None:
-        endpoint = ROWS.get((found.operation, exchange.method))
-        if endpoint is not None:
-            await self._relaying.serve(exchange, principal, endpoint, found.argument)
+        handler = HANDLERS.get((found.operation, exchange.method))
+        if handler is not None:
+            await self._relaying.serve(exchange, principal, handler, found.argument)
         elif found.operation == "models":
             await model_list(exchange, principal, self._runtime)
         else:
@@ -116,6 +116,7 @@ class RelayApplication:
     async def start(self) -> None:
         self._log.start()
         await self._runtime.start()
+        self._relaying.start()
 
     async def drain(self, patience_seconds: float) -> None:
         """Admit nothing, let calls end, cut what is left, settle, ship, give everything back.
@@ -131,6 +132,7 @@ class RelayApplication:
 
     async def _stop(self) -> None:
         await self._relaying.wait_idle()
+        await self._relaying.stop()
         await self._runtime.stop(SETTLE_SECONDS)
         await self._log.stop()
 

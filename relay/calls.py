@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from accounts.directory import Principal
@@ -20,10 +21,12 @@ from billing.engine import (
 from relay import errors
 from relay.channel_table import ChannelRoute
 from relay.endpoints.base import CallRequest, Handler, Reservation
-from relay.endpoints.table import Endpoint
+from relay.endpoints.table import BodyKind
 from relay.errors import RelayError
 from relay.exchange import Exchange
+from relay.namespaces import Namespace
 from relay.settlement import NOTHING, Price, Reading, price
+from relay.tenancy import Tenancy
 
 MAX_NAME = 200
 MAX_UPSTREAM_ID = 100
@@ -37,17 +40,18 @@ class OpenCall:
         *,
         exchange: Exchange,
         principal: Principal,
-        endpoint: Endpoint,
         handler: Handler[Any],
         request: CallRequest,
         quote: Quote,
+        tenancy: Tenancy,
     ) -> None:
         self.exchange = exchange
         self.principal = principal
-        self.endpoint = endpoint
+        self.endpoint = handler.endpoint
         self.handler = handler
         self.request = request
         self.quote = quote
+        self._tenancy = tenancy
         self.covered_characters = sys.maxsize  # The hold covers so much of streamed output.
         self.route: ChannelRoute | None = None
         self.first_byte_ms: int | None = None
@@ -139,6 +143,32 @@ class OpenCall:
             retry_count=min(int(retries), 1000) if retries.isdigit() else 0,
             opened_at=time.time(),
         )
+
+    # --- What upstream keeps, and what it must not see --------------------------------------------
+
+    def hand_out(self, ids: Iterable[str]) -> None:
+        """The client is about to get these, and may name them later."""
+        assert self.route is not None, "nothing is handed out before it was sent"
+        self._tenancy.ownership.remember(self.principal.organization_id, self.route.id, ids)
+
+    @property
+    def namespace(self) -> Namespace:
+        return self._tenancy.namespaces.of(self.principal.organization_id)
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether the answer repeats values that upstream has seen in the namespace only."""
+        return self.endpoint.echoes and bool(
+            self.request.namespaced or self.endpoint.body is BodyKind.NONE
+        )
+
+    def restored(self, data: bytes) -> bytes:
+        """What upstream says, with the client's own values."""
+        if not self.is_restored:
+            return data
+        return self.namespace.restored(data, self.request.namespaced)
+
+    # --- Its end ---------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:

@@ -52,6 +52,10 @@ class ChannelTable:
         self._routes = routes
         self._candidates: dict[str, list[ChannelRoute]] = {}
 
+    def route(self, channel_id: int) -> ChannelRoute | None:
+        """One channel; None if it is not enabled."""
+        return next((route for route in self._routes if route.id == channel_id), None)
+
     def candidates(self, model: str) -> list[ChannelRoute]:
         """The channels that serve a priced model; asked only for those, so it stays small."""
         found = self._candidates.get(model)

@@ -21,6 +21,7 @@ class _ToolCall(msgspec.Struct, gc=False):
 
 
 class _Audio(msgspec.Struct, gc=False):
+    id: str | None = None
     data: str | None = None
     transcript: str | None = None
 
@@ -110,6 +111,16 @@ def strings_in(value: object) -> Iterator[str]:
         for name, item in value.items():
             if name not in _NOT_TEXT:
                 yield from strings_in(item)
+
+
+def audio_ids_of_choices(choices: bytes | Raw) -> list[str]:
+    """The recordings of a whole completion."""
+    try:
+        typed = _decode_choices(choices)
+    except msgspec.ValidationError:
+        return []
+    audios = [choice.message.audio for choice in typed if choice.message is not None]
+    return [audio.id for audio in audios if audio is not None and audio.id]
 
 
 def texts_of_choices(choices: bytes | Raw) -> list[str]:

@@ -143,11 +143,21 @@ def unknown_url(method: str, path: str) -> RelayError:
     )
 
 
+def id_not_found(field: str, value: str) -> RelayError:
+    """It may exist upstream, but it is not the organization's own: that is the same to it."""
+    return RelayError(
+        404,
+        f"Nothing with the id {_quoted(value)} was found ({field}).",
+        code="not_found",
+        param=field,
+    )
+
+
 def not_offered(method: str, path: str) -> RelayError:
     return RelayError(
         404,
-        f"{method} {path[:MAX_QUOTED_CHARACTERS]} is a part of the OpenAI API that this gateway does"
-        " not offer.",
+        f"{method} {path[:MAX_QUOTED_CHARACTERS]} is not offered: this gateway has only a part of"
+        " the OpenAI API.",
         code="unknown_url",
     )
 

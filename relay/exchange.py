@@ -28,6 +28,7 @@ class Exchange:
         self.request_id = f"req_{self.id.hex}"
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
         self.headers: list[Header] = scope["headers"]
         self.client_address: str | None = (scope.get("client") or (None,))[0]
         self.started_at = time.monotonic()

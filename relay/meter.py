@@ -56,6 +56,7 @@ class ChatStreamMeter:
         "done",
         "error",
         "finish_reasons",
+        "ids",
         "output_seen",
         "served_model",
         "served_tier",
@@ -82,6 +83,7 @@ class ChatStreamMeter:
         self.usage: object = None
         """The last usage that upstream reported, unchecked; None once output came after it."""
         self.output_seen = False
+        self.ids: list[str] = []  # Of recordings, which a later call may name.
         self.finish_reasons: dict[int, str] = {}
         self.upstream_id: str | None = None
         self.served_model: str | None = None
@@ -182,6 +184,8 @@ class ChatStreamMeter:
                 self._write(choice.index, text)
             if delta.audio is not None and self.error is None:
                 self._see_output()
+                if delta.audio.id:
+                    self.ids.append(delta.audio.id)
 
     def _see_output(self) -> None:
         self.output_seen = True
@@ -322,6 +326,7 @@ class BodyReading(msgspec.Struct, frozen=True, kw_only=True):
     error: RelayError | None = None
     choices: Raw = Raw()
     body: bytes | None = None
+    ids: list[str] = []
 
     def output_text(self) -> str:
         """All that the model wrote, for an estimate when usage is missing."""

@@ -52,3 +52,20 @@ class ChannelModel(models.Model):
     @override
     def __str__(self) -> str:
         return f"{self.model} -> {self.upstream_model}"
+
+
+class UpstreamId(models.Model):
+    """An id that upstream handed out, whose it is, and the channel that it lives on.
+
+    The ids are plain numbers, as in usage records: what they name is never deleted.
+    """
+
+    pk = models.CompositePrimaryKey("organization_id", "upstream_id")
+    organization_id = models.BigIntegerField()
+    upstream_id = models.CharField(max_length=200)
+    channel_id = models.BigIntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    @override
+    def __str__(self) -> str:
+        return self.upstream_id

@@ -10,9 +10,12 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 # The shortest limit that upstream has for any of these fields.
 MAX_LENGTH: Final = 64
 _MARK_LENGTH: Final = 12
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Namespace:
@@ -28,6 +31,14 @@ class Namespace:
     def inside(self, values: Mapping[str, str]) -> dict[str, str]:
         """The values as upstream may see them."""
         return {name: self.value(value) for name, value in values.items()}
+
+    def restored(self, data: bytes, values: Mapping[str, str]) -> bytes:
+        """What upstream says of these values, as the client knows them."""
+        for text in values.values():
+            marked = self.value(text)
+            if not marked.endswith(text):
+                data = data.replace(f'"{marked}"'.encode(), _encode(text))
+        return data.replace(b'"' + self._mark.encode(), b'"')
 
     def value(self, text: str) -> str:
         marked = self._mark + text

@@ -3,17 +3,19 @@
 import asyncio
 import random
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from accounts.directory import Principal
 from billing.catalog import Quote
 from billing.engine import Hold, InsufficientQuota
+from billing.money import PPM
+from billing.pricing import DEFAULT_TIER, NO_TOKEN_RATES, PriceTerms
 from relay import errors
 from relay.calls import OpenCall
 from relay.channel_table import ChannelRoute
-from relay.endpoints.base import CallRequest
-from relay.endpoints.handlers import HANDLERS
+from relay.endpoints.base import CallRequest, Handler
 from relay.endpoints.table import BodyKind, Endpoint
 from relay.errors import RelayError
 from relay.exchange import Exchange
@@ -21,10 +23,12 @@ from relay.fields import InvalidRequest
 from relay.free_tier import FreeTier
 from relay.headers import client_headers, upstream_headers
 from relay.namespaces import Namespaces
+from relay.ownership import Ownership
 from relay.routing import choose
 from relay.runtime import Runtime
 from relay.settlement import NOTHING
 from relay.streaming import StreamRelay
+from relay.tenancy import Tenancy
 from relay.upstream import UpstreamError, UpstreamRequest, UpstreamResponse
 from relay.upstream_errors import from_failure, from_upstream
 
@@ -41,6 +45,12 @@ NOT_TAKEN = frozenset({429, 503})
 BATCH_TIER = "batch"
 
 
+# Of calls that compute nothing and have no model.
+FREE = Quote(
+    PriceTerms(price_id=0, model="", tiers={DEFAULT_TIER: NO_TOKEN_RATES}), discount_ppm=PPM
+)
+
+
 class Relaying:
     def __init__(self, runtime: Runtime) -> None:
         self.open_calls: set[OpenCall] = set()
@@ -50,34 +60,52 @@ class Relaying:
             models=runtime.settings.free_tier_models,
             concurrency=runtime.settings.free_tier_concurrency,
         )
-        self._namespaces = Namespaces(secret=runtime.settings.key_pepper)
+        self._tenancy = Tenancy(
+            ownership=Ownership(runtime.engine.leases_database),
+            namespaces=Namespaces(secret=runtime.settings.key_pepper),
+        )
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def start(self) -> None:
+        self._tenancy.ownership.start()
+
+    async def stop(self) -> None:
+        """When no call is open any more, and while the database is still connected."""
+        await self._tenancy.ownership.stop()
 
     async def wait_idle(self) -> None:
         """Returns when no call is open."""
         await self._idle.wait()
 
     async def serve(
-        self, exchange: Exchange, principal: Principal, endpoint: Endpoint, argument: str | None
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        handler: Handler[Any],
+        argument: str | None,
     ) -> None:
         """Answer one call. Raises RelayError while nothing of the answer was sent."""
-        handler = HANDLERS[endpoint.key]
+        endpoint = handler.endpoint
         if endpoint.body is BodyKind.JSON:
             limit = endpoint.body_limit_bytes or self._runtime.settings.body_limit_bytes
             request: CallRequest = handler.parse(await exchange.body(limit))
         else:
-            request = await handler.read(exchange, endpoint, argument)
+            request = await handler.read(exchange, argument)
         exchange.log["model"] = request.model
         exchange.log["stream"] = request.stream
-        quote, candidates = self._offer(request, principal)
+        references = handler.references(request)
+        pin = None
+        if references:
+            pin = await self._tenancy.ownership.channel_of(principal.organization_id, references)
+        quote, candidates = self._offer(endpoint, request, principal, pin=pin)
         call = OpenCall(
             exchange=exchange,
             principal=principal,
-            endpoint=endpoint,
             handler=handler,
             request=request,
             quote=quote,
+            tenancy=self._tenancy,
         )
         self.open_calls.add(call)
         self._idle.clear()
@@ -111,12 +139,17 @@ class Relaying:
     # --- Before it is sent -----------------------------------------------------------------------
 
     def _offer(
-        self, request: CallRequest, principal: Principal
+        self, endpoint: Endpoint, request: CallRequest, principal: Principal, *, pin: int | None
     ) -> tuple[Quote, list[ChannelRoute]]:
-        """The price of the call and the channels that could serve it; no price, no call."""
+        """The price of the call and the channels that could serve it; no price, no call.
+
+        `pin` is the channel on which what the request names lives.
+        """
         catalog, model = self._runtime.catalog, request.model
         if catalog is None:
             raise errors.store_unavailable()
+        if pin is not None and not model and endpoint.is_free:
+            return FREE, self._pinned(pin)
         allowed = principal.allowed_models
         quote = catalog.quote(model, principal.organization_id)
         if quote is None or (allowed is not None and model not in allowed):
@@ -131,7 +164,13 @@ class Relaying:
                 param="service_tier",
                 code="unsupported_value",
             )
-        return quote, candidates
+        return quote, candidates if pin is None else self._pinned(pin)
+
+    def _pinned(self, channel_id: int) -> list[ChannelRoute]:
+        route = self._runtime.channels.route(channel_id)
+        if route is None:  # The operator has taken it out of service, for now or for ever.
+            raise errors.upstream_unavailable()
+        return [route]
 
     async def _hold(self, call: OpenCall, candidates: list[ChannelRoute]) -> Hold:
         """Set aside what the call may cost; looked at more closely for who cannot pay it."""
@@ -213,11 +252,11 @@ class Relaying:
         request, handler = call.request, call.handler
         namespaced = request.namespaced
         if namespaced:
-            namespaced = self._namespaces.of(call.principal.organization_id).inside(namespaced)
+            namespaced = call.namespace.inside(namespaced)
         return UpstreamRequest(
             destination=route.destination,
             method=call.endpoint.method.encode(),
-            target=route.base_path + handler.target(request, call.endpoint),
+            target=route.base_path + handler.target(request),
             headers=upstream_headers(
                 call.exchange.headers,
                 host=route.destination.authority,
@@ -248,11 +287,13 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
     if answer.kind != "completion":
         raise answer.error or errors.upstream_failed()
     call.upstream_id = answer.upstream_id or ""
+    if answer.ids:
+        call.hand_out(answer.ids)
     outcome = "client_left" if _has_left(call.exchange) else "completed"
     call.settle(outcome, call.price(answer, produced=False), status=OK)
     await call.kept()
     headers = client_headers(response.headers)
-    await call.exchange.answer(OK, headers, answer.body or body)
+    await call.exchange.answer(OK, headers, call.restored(answer.body or body))
 
 
 def _has_left(exchange: Exchange) -> bool:

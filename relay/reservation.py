@@ -53,6 +53,8 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     choices: int = 1
     predicted_bytes: int = 0
     service_tier: str | None = None
+    can_cap: bool = True
+    """The endpoint takes a limit of the output, so less than the whole bound is of use."""
     fees: Mapping[str, int] = NO_COUNTS
     """How many of which other units the call may use at most."""
 
@@ -200,11 +202,12 @@ def reserve_tokens(
     usual = bound(
         min(prompt_bound, needs.usual_prompt), min(output_bound, policy.standard_output_tokens)
     )
+    least = min(output_bound, MIN_OUTPUT_TOKENS) if needs.can_cap else output_bound
     return Reservation(
         hold=HoldRequest(
             organization_id=organization_id,
             strict=Bounds(
-                minimum_nano_usd=bound(prompt_bound, min(output_bound, MIN_OUTPUT_TOKENS)),
+                minimum_nano_usd=bound(prompt_bound, least),
                 wanted_nano_usd=bound(prompt_bound, output_bound),
             ),
             standard=Bounds(minimum_nano_usd=usual, wanted_nano_usd=usual),
@@ -217,6 +220,7 @@ def reserve_tokens(
         discount_ppm=quote.discount_ppm,
         fees_nano_usd=fees,
         must_cap=needs.has_output
+        and needs.can_cap
         and terms.max_output_tokens is None
         and (needs.output_limit is None or needs.output_limit > limit),
         standard_output_tokens=policy.standard_output_tokens,

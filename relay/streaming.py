@@ -113,7 +113,7 @@ class StreamRelay:
     async def _forward(self) -> None:
         """Until the stream ends, or its client is seen to have left."""
         call, meter, read = self._call, self._meter, self._response.read
-        stream = call.exchange.stream
+        stream, ids, restored = call.exchange.stream, meter.ids, call.is_restored
         headers = client_headers(self._response.headers)
         if meter.is_event_stream:
             await call.exchange.stream_start(headers)
@@ -127,7 +127,9 @@ class StreamRelay:
                 self._drained_bytes = len(chunk)
                 return
             if forward:
-                await stream(forward)
+                if ids:
+                    self._hand_out()
+                await stream(call.restored(forward) if restored else forward)
             if meter.done or meter.error is not None:
                 return
 
@@ -158,6 +160,7 @@ class StreamRelay:
         """Settle, then send the last bytes: the client sees an end only of what is recorded."""
         call, meter = self._call, self._meter
         last = meter.finish()
+        self._hand_out()
         error = self._error
         if not (meter.error or meter.is_complete or call.client_left):
             error = error or call.unfinished()
@@ -174,7 +177,14 @@ class StreamRelay:
         ending = meter.ending(error)
         if ending is None:
             raise Unfinished from error
-        await call.exchange.stream_end(last + ending)
+        await call.exchange.stream_end(call.restored(last + ending))
+
+    def _hand_out(self) -> None:
+        """What the next piece names is the organization's own, before it has it."""
+        ids = self._meter.ids
+        if ids:
+            self._call.hand_out(ids)
+            ids.clear()
 
     def _settle(self) -> None:
         call, meter = self._call, self._meter

@@ -16,6 +16,7 @@ class JsonAnswer(msgspec.Struct, frozen=True, kw_only=True):
     served_tier: str | None = None
     error: RelayError | None = None
     body: bytes | None = None
+    ids: list[str] = []
     text: str = ""
 
     def output_text(self) -> str:
@@ -32,11 +33,18 @@ class _Document(msgspec.Struct, gc=False):
     object: Any = None
 
 
+class _Item(msgspec.Struct, gc=False):
+    id: Any = None
+
+
+_decode_items: Final = msgspec.json.Decoder(list[_Item]).decode
 _decode: Final = msgspec.json.Decoder(_Document).decode
 UNREADABLE: Final = JsonAnswer(kind="unreadable")
 
 
-def json_answer(body: bytes, *, member: Literal["data", "results", "object"]) -> JsonAnswer:
+def json_answer(
+    body: bytes, *, member: Literal["data", "results", "object"], lists_ids: bool = False
+) -> JsonAnswer:
     """An answer that has this member; without it, it is none.
 
     `text` is not empty if something came: then a missing usage is estimated from the request.
@@ -62,4 +70,13 @@ def json_answer(body: bytes, *, member: Literal["data", "results", "object"]) ->
         upstream_id=document.id if isinstance(document.id, str) else None,
         served_tier=document.service_tier if isinstance(document.service_tier, str) else None,
         text="" if value == b"[]" else "something",
+        ids=_ids(document.data) if lists_ids else [],
     )
+
+
+def _ids(data: Raw) -> list[str]:
+    """Of the items of a list."""
+    try:
+        return [item.id for item in _decode_items(data) if isinstance(item.id, str)]
+    except msgspec.DecodeError:
+        return []

@@ -1,13 +1,13 @@
 """What the life of a call asks of its endpoint: the interface that every endpoint implements.
 
-A handler is stateless: one object serves all calls of its endpoint. What it has read of one call is
-its request, which the handler alone understands; the life of the call (`relay.relaying`) only hands
-it around. To add an endpoint, add a row to `relay.endpoints.table` and a handler to
+A handler keeps nothing of a call: one object serves all calls of its endpoint. What it has read of
+one call is its request, which the handler alone understands; the life of the call (relaying.py)
+only hands it around. To add an endpoint, add a row to `relay.endpoints.table` and a class to
 `relay.endpoints.handlers`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from billing.catalog import Quote
@@ -16,6 +16,7 @@ from relay.endpoints.table import Endpoint
 from relay.errors import RelayError
 from relay.exchange import Exchange
 from relay.json_members import Members
+from relay.references import Reference
 from relay.reservation import HoldPolicy
 from relay.settlement import Measure, Reading
 from relay.upstream import UpstreamResponse
@@ -66,13 +67,6 @@ class Reservation(Protocol):
     def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None: ...
 
 
-class Reference(NamedTuple):
-    """An id in a request that names what upstream keeps."""
-
-    field: str
-    id: str
-
-
 class Answer(Reading, Protocol):
     """A whole answer, read before any of it goes out."""
 
@@ -89,6 +83,11 @@ class Answer(Reading, Protocol):
     @property
     def body(self) -> bytes | None:
         """What the client gets instead of upstream's bytes; None: just those."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """What it hands out that a later request may name."""
         ...
 
 
@@ -109,6 +108,11 @@ class StreamMeter(Reading, Protocol):
     error: RelayError | None
     """Upstream reported an error or sent what cannot be read; the client has been told of it."""
     output_seen: bool
+
+    @property
+    def ids(self) -> list[str]:
+        """What was handed out that a later request may name; whoever has noted it, clears it."""
+        ...
 
     @property
     def is_complete(self) -> bool:
@@ -143,20 +147,23 @@ class Handler(ABC, Generic[R]):
     # Whether the body can be sent again to another channel after one did not take it.
     replayable: ClassVar[bool] = True
 
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+
     # --- Reading ---------------------------------------------------------------------------------
 
     def parse(self, body: bytes) -> R:
         """The request of a JSON endpoint. Raises InvalidRequest."""
         raise NotImplementedError
 
-    async def read(self, exchange: Exchange, endpoint: Endpoint, argument: str | None) -> R:
+    async def read(self, exchange: Exchange, argument: str | None) -> R:
         """The request of any other endpoint: of a multipart body, or of a path without one.
 
         `argument` is the `{id}` of the path. Raises RelayError, ClientLeft.
         """
         raise NotImplementedError
 
-    def references(self, request: R) -> Iterable[Reference]:  # noqa: ARG002  Most name nothing.
+    def references(self, request: R) -> Sequence[Reference]:  # noqa: ARG002  Most name nothing.
         """The ids that the request names: each must be the organization's own."""
         return ()
 
@@ -189,9 +196,9 @@ class Handler(ABC, Generic[R]):
 
     # --- Upstream --------------------------------------------------------------------------------
 
-    def target(self, request: R, endpoint: Endpoint) -> bytes:  # noqa: ARG002  Most have but one.
+    def target(self, request: R) -> bytes:  # noqa: ARG002  Most have but one.
         """The path behind the channel's base URL, and the query."""
-        return endpoint.target
+        return self.endpoint.target
 
     def content_type(self, request: R) -> bytes:  # noqa: ARG002  Multipart bodies have boundaries.
         return JSON

@@ -3,23 +3,33 @@
 from collections.abc import Mapping
 from functools import partial
 
+from msgspec.structs import replace
 from typing_extensions import override
 
 from billing.catalog import Quote
 from billing.pricing import Usage, usage_from_openai
+from relay.completions import audio_ids_of_choices
 from relay.endpoints.base import NO_CLOSER, Closer, Handler, StreamMeter, is_event_stream
 from relay.meter import BodyReading, ChatStreamMeter, meter_body
+from relay.references import Reference, id_references
 from relay.requests import ChatRequest, parse_chat, upstream_body
 from relay.reservation import HoldPolicy, Reservation, reserve_chat
 from relay.settlement import Measure, Reading, measure_tokens, text_usage
 from relay.tokenizer import estimate_prompt_tokens, estimate_tokens, tight_prompt_bound
 from relay.upstream import UpstreamResponse
 
+_REFERRING = frozenset({"messages"})
+
 
 class ChatHandler(Handler[ChatRequest]):
     @override
     def parse(self, body: bytes) -> ChatRequest:
         return parse_chat(body)
+
+    @override
+    def references(self, request: ChatRequest) -> list[Reference]:
+        # Files and recordings are among the parts that hide their size.
+        return id_references(request.members, _REFERRING) if request.opaque_parts else []
 
     @override
     def reserve(
@@ -88,7 +98,10 @@ class ChatHandler(Handler[ChatRequest]):
 
     @override
     def read_answer(self, request: ChatRequest, body: bytes) -> BodyReading:
-        return meter_body(body)
+        answer = meter_body(body)
+        if request.wants_audio and answer.kind == "completion":
+            return replace(answer, ids=audio_ids_of_choices(answer.choices))
+        return answer
 
 
 def _estimate(request: ChatRequest, output: str) -> Usage:

@@ -8,10 +8,28 @@ from relay.endpoints.chat import ChatHandler
 from relay.endpoints.completions import CompletionsHandler
 from relay.endpoints.embeddings import EmbeddingsHandler
 from relay.endpoints.moderations import ModerationsHandler
+from relay.endpoints.responses import (
+    CompactHandler,
+    InputTokensHandler,
+    ResponsesHandler,
+    StoredHandler,
+)
+from relay.endpoints.table import ENDPOINTS
 
+_KINDS: Final[Mapping[str, type[Handler[Any]]]] = {
+    "chat_completions": ChatHandler,
+    "completions": CompletionsHandler,
+    "embeddings": EmbeddingsHandler,
+    "moderations": ModerationsHandler,
+    "responses": ResponsesHandler,
+    "responses_compact": CompactHandler,
+    "responses_input_tokens": InputTokensHandler,
+    "response": StoredHandler,
+    "response_cancel": StoredHandler,
+    "response_input_items": StoredHandler,
+}
+
+# By operation and method.
 HANDLERS: Final[Mapping[tuple[str, str], Handler[Any]]] = {
-    ("chat_completions", "POST"): ChatHandler(),
-    ("completions", "POST"): CompletionsHandler(),
-    ("embeddings", "POST"): EmbeddingsHandler(),
-    ("moderations", "POST"): ModerationsHandler(),
+    (row.operation, row.method): _KINDS[row.operation](row) for row in ENDPOINTS
 }

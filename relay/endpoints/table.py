@@ -4,7 +4,6 @@ A path that is not in this table reaches no upstream. How an endpoint reads, hol
 calls is its handler's affair (`relay.endpoints.handlers`): there is exactly one for every row.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -38,6 +37,8 @@ class Endpoint:
     streamed: bool = False
     is_free: bool = False
     """Nothing is held and nothing charged, but every call is recorded."""
+    echoes: bool = False
+    """The answer repeats the request's own `user`, `prompt_cache_key` and the like."""
     id_fields: tuple[str, ...] = ()
     """Where a request may name what upstream keeps: it must be the organization's own."""
 
@@ -47,12 +48,40 @@ class Endpoint:
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", ("/" + "/".join(self.path)).encode())
 
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.operation, self.method
-
 
 _TOKENS: Final = ("input tokens", "cached input tokens", "output tokens")
+
+_RESPONSE_IDS: Final = (
+    "previous_response_id",
+    "conversation",
+    "prompt.id",
+    "input.id",
+    "file_id",
+    "file_ids",
+    "vector_store_ids",
+    "container",
+    "container_id",
+    "skill_id",
+    "approval_request_id",
+)
+
+
+def _stored(operation: str, method: str, *behind: str, streamed: bool = False) -> Endpoint:
+    """What is done with a response that upstream keeps."""
+    return Endpoint(
+        operation=operation,
+        method=method,
+        path=("responses", ID, *behind),
+        name="/".join(("responses", ID, *behind)),
+        body=BodyKind.NONE,
+        meter="none",
+        units=(),
+        streamed=streamed,
+        is_free=True,
+        echoes=True,
+        id_fields=("response_id", "after", "before"),
+    )
+
 
 ENDPOINTS: Final = (
     Endpoint(
@@ -63,6 +92,7 @@ ENDPOINTS: Final = (
         meter="usage",
         units=_TOKENS,
         streamed=True,
+        id_fields=("file_id", "messages.audio.id"),
     ),
     Endpoint(
         operation="completions",
@@ -90,6 +120,40 @@ ENDPOINTS: Final = (
         units=(),
         is_free=True,
     ),
+    Endpoint(
+        operation="responses",
+        method="POST",
+        path=("responses",),
+        name="responses",
+        meter="usage, and the calls of tools in the output",
+        units=(*_TOKENS, "web searches", "file searches", "code interpreter sessions"),
+        streamed=True,
+        echoes=True,
+        id_fields=_RESPONSE_IDS,
+    ),
+    Endpoint(
+        operation="responses_compact",
+        method="POST",
+        path=("responses", "compact"),
+        name="responses/compact",
+        meter="usage",
+        units=_TOKENS,
+        echoes=True,
+        id_fields=_RESPONSE_IDS,
+    ),
+    Endpoint(
+        operation="responses_input_tokens",
+        method="POST",
+        path=("responses", "input_tokens"),
+        name="responses/input_tokens",
+        meter="none",
+        units=(),
+        is_free=True,
+        echoes=True,
+        id_fields=_RESPONSE_IDS,
+    ),
+    _stored("response", "GET", streamed=True),
+    _stored("response", "DELETE"),
+    _stored("response_cancel", "POST", "cancel"),
+    _stored("response_input_items", "GET", "input_items"),
 )
-
-ROWS: Final[Mapping[tuple[str, str], Endpoint]] = {row.key: row for row in ENDPOINTS}
