@@ -169,6 +169,28 @@ CHECKS = (
                    IS DISTINCT FROM (c.organization_id, b.amount_nano_usd)""",
     ),
     Check(
+        invariant="refunds of a call are its grants, and no more than its charge",
+        query="""
+            SELECT r.request_id::text, format('refunds %%s, grants %%s, charge %%s',
+                   sum(r.amount_nano_usd), sum(g.amount_nano_usd), min(u.charge_nano_usd))
+              FROM billing_refund r
+              LEFT JOIN billing_grant g ON g.id = r.grant_id
+              LEFT JOIN billing_usagerecord u
+                     ON u.request_id = r.request_id AND u.organization_id = g.organization_id
+             GROUP BY r.request_id
+            HAVING sum(r.amount_nano_usd) > coalesce(min(u.charge_nano_usd), 0)
+                OR sum(r.amount_nano_usd) <> sum(g.amount_nano_usd)""",
+    ),
+    Check(
+        invariant="a paid payment is one grant of its organization, worth what was ordered",
+        query="""
+            SELECT p.id::text, format('ordered %%s, granted %%s', p.amount_nano_usd,
+                   g.amount_nano_usd)
+              FROM billing_payment p LEFT JOIN billing_grant g ON g.id = p.grant_id
+             WHERE p.state = 'paid' AND (g.organization_id, g.amount_nano_usd)
+                   IS DISTINCT FROM (p.organization_id, p.amount_nano_usd)""",
+    ),
+    Check(
         invariant="no record waits to be set right",
         query="""
             SELECT id::text, reason FROM billing_setasiderecord WHERE resolved_at IS NULL""",

@@ -5,6 +5,7 @@ from billing.models.lease import Lease, LeaseSlice, Worker
 from billing.models.ledger import LedgerEntry
 from billing.models.payment import Payment, PaymentEvent
 from billing.models.price import Discount, Price
+from billing.models.refund import Refund
 from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
 
@@ -22,6 +23,7 @@ __all__ = [
     "PaymentEvent",
     "Price",
     "RedemptionCode",
+    "Refund",
     "SetAsideRecord",
     "UsageRecord",
     "Wallet",

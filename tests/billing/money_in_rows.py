@@ -1,6 +1,7 @@
 """Rows of codes and payments that the database takes, and what it refuses of them."""
 
 import datetime as dt
+import uuid
 from typing import Any
 
 from billing.models import AlertRule, CodeBatch
@@ -27,6 +28,7 @@ BREAKS = [
     Break("payment_is_paid_by_one_grant", "billing_payment", {"state": "paid"}),
     Break("payment_reference_is_unique", "billing_payment", {"intent": "other"}, beside={}),
     Break("payment_event_is_taken_once", "billing_paymentevent", {"kind": "other"}, beside={}),
+    Break("refund_gives_something", "billing_refund", {"amount_nano_usd": 0}),
     Break("alert_rule_kind_is_known", "billing_alertrule", {"kind": "other"}),
     Break("alert_rule_tells_one_way", "billing_alertrule", {"email": ""}),
     Break("alert_rule_tells_one_way", "billing_alertrule", {"webhook_url": "https://x.example"}),
@@ -39,7 +41,7 @@ BREAKS = [
 ]
 
 
-def valid_rows(organization_id: int) -> dict[str, Row]:
+def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
     batch = CodeBatch.objects.create(amount_nano_usd=1, count=1)
     rule = AlertRule.objects.create(
         organization_id=organization_id, kind="spend_limit", email="ann@example.com"
@@ -53,6 +55,12 @@ def valid_rows(organization_id: int) -> dict[str, Row]:
             "created_at": NOW,
         },
         "billing_redemptioncode": {"batch_id": batch.pk, "digest": b"x", "last4": "ABCD"},
+        "billing_refund": {
+            "request_id": uuid.UUID(int=7),
+            "grant_id": grant_id,
+            "amount_nano_usd": 1,
+            "created_at": NOW,
+        },
         "billing_alertrule": {
             "organization_id": organization_id,
             "kind": "low_balance",

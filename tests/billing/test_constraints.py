@@ -216,7 +216,7 @@ def valid_rows() -> dict[str, Row]:
         },
         "billing_ledgerentry": ledger_entry(organization.pk),
         TABLE: usage_record_values(organization),
-        **money_in_rows.valid_rows(organization.pk),
+        **money_in_rows.valid_rows(organization.pk, grant.pk),
         "billing_setasiderecord": {
             "worker_id": SOME_ID,
             "journal_offset": 5,
