@@ -4,6 +4,7 @@ A catalog never changes; a change of any price or discount is a new catalog. Row
 are in it from the start, so a dated change happens on time without anybody loading anything.
 """
 
+import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +45,8 @@ _PERIOD = """
 _STILL_NEEDED = "(effective_to IS NULL OR effective_to > now() - interval '1 hour')"
 _VERSION = "SELECT version FROM accounts_configurationversion WHERE topic = 'prices'"
 _PRICES = (
-    f"SELECT {', '.join(PRICE_COLUMNS)}, endpoints, {_PERIOD} FROM billing_price"  # noqa: S608  Constants of this file.
-    f" WHERE {_STILL_NEEDED} ORDER BY model, effective_from DESC"
+    f"SELECT {', '.join(PRICE_COLUMNS)}, endpoints, deprecated_on, {_PERIOD}"  # noqa: S608  Constants of this file.
+    f" FROM billing_price WHERE {_STILL_NEEDED} ORDER BY model, effective_from DESC"
 )
 _DISCOUNTS = (
     f"SELECT organization_id, model, fraction_ppm, {_PERIOD} FROM billing_discount"  # noqa: S608  Constants of this file.
@@ -77,6 +78,7 @@ class Offer:
 
     terms: PriceTerms
     endpoints: frozenset[str]
+    deprecated_on: dt.date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class PricedModel:
     model: str
     endpoints: frozenset[str]
     priced_at: int
+    deprecated_on: dt.date | None = None  # When upstream retires it, or did.
 
 
 # An organization (None: all of them) and a model ("": all of them).
@@ -124,7 +127,12 @@ class Catalog:
         now = self._clock()
         current = [_in_force(rows, now) for _, rows in sorted(self._offers.items())]
         return [
-            PricedModel(row.value.terms.model, row.value.endpoints, int(row.starts_at))
+            PricedModel(
+                row.value.terms.model,
+                row.value.endpoints,
+                int(row.starts_at),
+                row.value.deprecated_on,
+            )
             for row in current
             if row is not None
         ]
@@ -161,7 +169,8 @@ async def catalog_load(connection: psycopg.AsyncConnection[Any]) -> Catalog:
     offers: dict[str, list[Dated[Offer]]] = {}
     for row in await (await cursor.execute(_PRICES)).fetchall():
         try:
-            offer = Offer(price_terms(row), frozenset(row["endpoints"]))
+            endpoints = frozenset(row["endpoints"])
+            offer = Offer(price_terms(row), endpoints, row["deprecated_on"])
         except InvalidRates as error:
             log.error("Price %s of %s is left out: %s", row["id"], row["model"], error)  # noqa: TRY400  The row is wrong, not the code.
             continue

@@ -234,3 +234,5 @@ def test_the_whole_price_book_can_be_quoted(committing_db: str) -> None:
     for model in models:
         assert quoted(catalog, model.model, 1).terms.model == model.model
         assert model.endpoints
+    retires = {model.model: model.deprecated_on for model in models}
+    assert (retires["gpt-4o"], retires["dall-e-2"]) == (None, dt.date(2026, 5, 12))
