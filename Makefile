@@ -11,13 +11,15 @@ NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,$(NODE_L
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak mutants check requirements clean install install-development
+.PHONY: help run test soak mutants bench bench-short check requirements clean install install-development
 
 help:
 	@echo "make run           start Tollgate (PORT, DATA_DIR, WORKERS, OPENAI_API_KEY ... see README.md)"
 	@echo "make test          run the tests; TESTS=tests/gateway runs only those"
 	@echo "make soak          ten minutes of load while workers are killed; then every figure is checked"
 	@echo "make mutants       break the engine's rules one by one, and see the tests notice"
+	@echo "make bench         Tollgate beside nginx and other gateways: an hour; see bench/README.md"
+	@echo "make bench-short   fail if a call costs far more, beside nginx, than was committed"
 	@echo "make check         formatting, lint, types, import contracts, migrations"
 	@echo "make requirements  resolve requirements/*.in into pinned and hashed *.txt"
 	@echo "make clean         remove what can be made again; never DATA_DIR"
@@ -35,6 +37,13 @@ soak: install-development
 
 mutants: install-development
 	$(BIN)/python -m tests.mutants
+
+# As in: make bench BENCH="--without-peers --minutes 1"
+bench: install-development
+	$(BIN)/python -m bench full $(BENCH)
+
+bench-short: install-development
+	@$(BIN)/python -m bench guard
 
 check: install-development
 	$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ from bench.plans import Full
 from bench.render import render
 from bench.results import document_of, lane_document, today, write
 from bench.rounds import Lane, Make, Setting, Stage, chat_lane, refusal_lanes, stage, stream_lane
-from bench.workshop import alone, say
+from bench.workshop import say
 
 _FAST = frozenset({"direct", "nginx", "billing off", "tollgate"})
 # Above it, the machine's other half is the limit: both the load and the upstream run there.
@@ -32,11 +32,10 @@ def full(plan: Full) -> Path:
     """
     folder = plan.folder / today()
     document: dict[str, Any] = {"date": today(), "machine": description()}
-    with alone():
-        for part in (_in_turns, _over_tls, _memory, _scaling):
-            say(f"- {(part.__doc__ or '').partition('.')[0]}")
-            part(plan, document)
-            write(document, folder)
+    for part in (_in_turns, _over_tls, _memory, _scaling):
+        say(f"- {(part.__doc__ or '').partition('.')[0]}")
+        part(plan, document)
+        write(document, folder)
     render(folder)
     return folder
 

@@ -12,19 +12,19 @@ MOST = 2.0  # Times the committed ratio. A busy machine makes less of a differen
 ROUNDS, SECONDS = 3, 1.5
 
 
-def guard() -> tuple[list[str], list[str]]:
-    """What was measured, and what is wrong with it."""
+def guard(*, commit: bool = False) -> tuple[list[str], list[str]]:
+    """What was measured, and what is wrong with it; or let it be what is committed."""
     found = quick(Quick(rounds=ROUNDS, seconds=SECONDS))
-    ratios, problems = {}, []
-    for by_candidate in found.values():
+    ratios: dict[str, float] = {}
+    for counted, by_candidate in zip(("call", "chunk"), found.values(), strict=True):
         ours, nginx = by_candidate["tollgate"], by_candidate["nginx"]
-        counted = "call" if by_candidate is next(iter(found.values())) else "chunk"
         if ours.is_empty or nginx.is_empty:
-            problems.append(f"No {counted} succeeded.")
-            continue
+            return lines(found), [f"No {counted} succeeded."]
         ratios[counted] = ours.ratio_to(nginx).median
-    problems += excesses(ratios, json.loads(COMMITTED.read_text()))
-    return lines(found), problems
+    if commit:
+        rounded = {counted: round(ratio, 1) for counted, ratio in ratios.items()}
+        COMMITTED.write_text(json.dumps(rounded, indent=1) + "\n")
+    return lines(found), excesses(ratios, json.loads(COMMITTED.read_text()))
 
 
 def excesses(ratios: Mapping[str, float], committed: Mapping[str, float]) -> list[str]:

@@ -3,13 +3,16 @@
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.workshop import Process, answers, free_port
+from bench.workshop import Process, alone, answers, free_port
 
 Reading = Mapping[str, float]
+# Whoever measures for longer lets others measure meanwhile.
+MOST_ALONE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class Loader:
                 *ends,
             ],
             read,
+            is_long=shape.seconds > MOST_ALONE_SECONDS,
         )
 
     def streams(self, target: Target, shape: Shape, *, read: Callable[[], Reading]) -> Measured:
@@ -76,9 +80,14 @@ class Loader:
             read,
         )
 
-    def _run(self, command: Sequence[object], read: Callable[[], Reading]) -> Measured:
+    def _run(
+        self, command: Sequence[object], read: Callable[[], Reading], *, is_long: bool = False
+    ) -> Measured:
         words = [*self._prefix, *(str(part) for part in command)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        with (
+            nullcontext() if is_long else alone(),
+            subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process,
+        ):
             assert process.stdout is not None
             _expect(process.stdout.readline(), "begin", words)
             before = read()

@@ -29,9 +29,11 @@ def chat_body(*, model: str = CHAT, size: int = 1024, stream: bool = False) -> b
     document = {"model": model, "messages": messages, "temperature": 0.5, "max_tokens": 256}
     if stream:
         document["stream"] = True
-    while (missing := size - len(json.dumps(document))) > len('{"role": "", "content": ""}, '):
+    # What a turn needs beside its text.
+    frame = len(', {"role": "assistant", "content": ""}')
+    while (missing := size - len(json.dumps(document))) > frame:
         role = "assistant" if len(messages) % 2 == 0 else "user"
-        messages.append({"role": role, "content": turn[: max(1, missing - 40)]})
+        messages.append({"role": role, "content": turn[: missing - frame]})
     return json.dumps(document).encode()
 
 

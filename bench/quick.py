@@ -9,7 +9,6 @@ from bench.figures import Figure
 from bench.machine import Cores
 from bench.plans import Quick
 from bench.rounds import Lane, Make, Series, Setting, chat_lane, stage, stream_lane
-from bench.workshop import alone
 
 
 def quick(plan: Quick) -> dict[str, dict[str, Series]]:
@@ -22,7 +21,7 @@ def quick(plan: Quick) -> dict[str, dict[str, Series]]:
         lanes.append(chat_lane(seconds=plan.seconds))
     if plan.only != "calls":
         lanes.append(stream_lane(streams=plan.streams, seconds=plan.seconds))
-    with alone(), stage(makes, Setting(cores=Cores.of_this_machine())) as running:
+    with stage(makes, Setting(cores=Cores.of_this_machine())) as running:
         return {lane.name: running.run(lane, rounds=plan.rounds) for lane in lanes}
 
 

@@ -37,14 +37,10 @@ def scratch_folder() -> Iterator[Path]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Two benches at once would measure each other: the second one waits."""
+    """Two benches at once would measure each other: one waits until the other has measured."""
     path = Path(tempfile.gettempdir()) / "tollgate-bench.lock"
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Another bench runs on this machine; waiting for its end.")
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
