@@ -35,6 +35,7 @@ BREAKS = [
     Break("price_period_is_forward", "billing_price", {"effective_to": NOW}),
     Break("price_period_is_forward", "billing_price", {"effective_to": NOW - DAY}),
     Break("price_output_cap_field_is_known", "billing_price", {"output_cap_field": "limit"}),
+    Break("price_is_of_something", "billing_price", {"tiers": {}}),
     Break("discount_current_is_unique", "billing_discount", {"fraction_ppm": 9}, beside={}),
     Break(
         "discount_current_is_unique",
@@ -152,7 +153,8 @@ def valid_rows() -> dict[str, Row]:
             "model": "test-1",
             "effective_from": NOW,
             "effective_to": None,
-            "tiers": {},
+            "tiers": {"default": {}},
+            "unit_rates": {},
             "output_cap_field": "max_tokens",
             "endpoints": "[]",
             "source": "test",
@@ -368,7 +370,7 @@ def price(model: str) -> Row:
     return {
         "model": model,
         "effective_from": NOW,
-        "tiers": {},
+        "tiers": {"default": {}},
         "output_cap_field": "max_tokens",
         "endpoints": "[]",
         "source": "test",
