@@ -87,7 +87,10 @@ class HttpProtocol(asyncio.Protocol):
         self._client = _address(transport, "peername")
         self._trusts_peer = self._client is not None and self._server.trusts(self._client[0])
         self._server.connections.add(self)
-        self._wait(self._limits.keep_alive_seconds)
+        if self._server.is_stopping:
+            self.shut_down()  # It was accepted just before.
+        else:
+            self._wait(self._limits.keep_alive_seconds)
 
     @override
     def data_received(self, data: bytes) -> None:

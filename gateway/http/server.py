@@ -29,6 +29,7 @@ class HttpServer:
         self.proxies = TrustedProxies(trusted_proxies)
         self.connections: set[HttpProtocol] = set()
         self.cycles: set[Cycle] = set()
+        self.is_stopping = False
         self._application = application
         self._trusts_nobody = not trusted_proxies
         self._loop = asyncio.get_running_loop()
@@ -44,6 +45,7 @@ class HttpServer:
 
     def shut_down(self) -> None:
         """Take no new connections, close the idle ones, and each other behind its answer."""
+        self.is_stopping = True
         for listener in self._listeners:
             listener.close()
         for connection in list(self.connections):

@@ -178,9 +178,9 @@ class Served:
         connection.setblocking(False)
         if buffer_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
         wire = Wire(connection)
         self.wires.append(wire)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
         return wire
 
     async def ask(self, data: bytes) -> Answer:
