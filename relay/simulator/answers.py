@@ -15,7 +15,7 @@ from relay.simulator.tokens import Piece, Tokenizer
 _QUOTED_CHARACTERS = 400
 
 Kind = Literal["content", "refusal", "function", "custom", "function_call"]
-FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,8 @@ def _choice(draft: Draft, *, index: int, request: ChatRequest, tokenizer: Tokeni
         short = tokenizer.cut(text, limit=max(0, request.token_limit - name_tokens))
         if short != text:
             text, finish_reason = short, "length"
+    if request.knobs.content_filter:
+        finish_reason = "content_filter"
     pieces = tuple(tokenizer.pieces(text))
     return Choice(
         index=index,

@@ -53,8 +53,25 @@ def value_refusal(value: str, *, param: str, supported: tuple[str, ...]) -> Refu
     return bad_request(message, param=param, code="invalid_value")
 
 
-def knobs_check(knobs: Knobs, *, stream: bool, count: int = 1) -> None:
+# Only responses are made up of what these knobs are about.
+_OF_RESPONSES = (
+    "failed",
+    "reasoning",
+    "reasoning_text",
+    "web_search_actions",
+    "file_search_calls",
+    "code_interpreter_calls",
+    "image_generation_calls",
+    "tool_usage",
+    "later",
+)
+
+
+def knobs_check(knobs: Knobs, *, stream: bool, count: int = 1, is_response: bool = False) -> None:
     """Raises Refusal for knobs that a request of this kind cannot have."""
+    for name in () if is_response else _OF_RESPONSES:
+        if getattr(knobs, name) not in (None, False):
+            raise bad_request(f"'{name}' is about responses.", param=f"simulate.{name}")
     if knobs.fault in _STREAM_FAULTS and (not stream or knobs.status is not None):
         raise bad_request(f"'{knobs.fault}' is a fault of a stream.", param="simulate.fault")
     if knobs.framing is not None and not stream:

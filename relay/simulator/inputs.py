@@ -31,8 +31,11 @@ def texts_of(given: TextInput, *, tokenizer: Tokenizer, param: str) -> list[Text
 
 
 def _decoded(numbers: list[int], *, tokenizer: Tokenizer, param: str) -> str:
+    message = f"Invalid '{param}': there is no such token."
+    if min(numbers, default=0) < 0:
+        raise bad_request(message, param=param)
     try:
         parts = tokenizer.bytes_of(numbers)
     except (KeyError, OverflowError) as error:
-        raise bad_request(f"Invalid '{param}': there is no such token.", param=param) from error
+        raise bad_request(message, param=param) from error
     return b"".join(parts).decode(errors="replace")

@@ -92,6 +92,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     failed: ErrorKnob | None = None
     content_filter: bool = False
     reasoning: str | None = None
+    reasoning_text: str | None = None
     web_search_actions: Annotated[list[SearchAction], Meta(max_length=64)] | None = None
     file_search_calls: Calls | None = None
     code_interpreter_calls: Calls | None = None

@@ -115,7 +115,9 @@ def _options_check(request: TextRequest) -> None:
 
 def _completion_make(request: TextRequest, *, digest: str) -> _Completion:
     tokenizer = Tokenizer(request.model)
-    prompts = texts_of(request.prompt or "", tokenizer=tokenizer, param="prompt")
+    prompts = texts_of(
+        "" if request.prompt is None else request.prompt, tokenizer=tokenizer, param="prompt"
+    )
     count = request.n or 1
     made = max(count, request.best_of or 0)
     if len(prompts) * made > _MAX_CHOICES:

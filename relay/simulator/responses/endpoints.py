@@ -58,7 +58,7 @@ class ResponseEndpoints:
         stored = self._stored(call)
         knobs = stored.later
         if call.first("stream") == "true":
-            knobs_check(knobs, stream=True)
+            knobs_check(knobs, stream=True, is_response=True)
             after = call.first("starting_after")
             number = int(after) if after is not None and after.isdecimal() else None
             stream = response_stream(stored.spoken, starting_after=number)

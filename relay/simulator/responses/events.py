@@ -141,14 +141,19 @@ def _message_drafts(spoken: Spoken, item: OutputItem) -> Iterator[Draft]:
 def _reasoning_drafts(spoken: Spoken, item: OutputItem) -> Iterator[Draft]:
     if not item.text:
         return
+    if item.is_raw:
+        part: dict[str, Any] = {"content_index": 0}
+        yield from _deltas(spoken, item, "response.reasoning_text", **part)
+        yield "role", {"type": "response.reasoning_text.done", "text": item.text} | part
+        return
     at: dict[str, Any] = {"summary_index": 0}
     name = "response.reasoning_summary"
     added = {"type": f"{name}_part.added", "part": {"type": "summary_text", "text": ""}}
     yield "role", added | at
     yield from _deltas(spoken, item, f"{name}_text", **at)
     yield "role", {"type": f"{name}_text.done", "text": item.text} | at
-    part = {"type": "summary_text", "text": item.text}
-    yield "role", {"type": f"{name}_part.done", "part": part} | at
+    summary = {"type": "summary_text", "text": item.text}
+    yield "role", {"type": f"{name}_part.done", "part": summary} | at
 
 
 def _hosted_drafts(spoken: Spoken, item: OutputItem) -> Iterator[Draft]:

@@ -46,6 +46,8 @@ class OutputItem:
     # What makes up the finished item besides that.
     fields: Json
     is_refusal: bool = False
+    # The reasoning itself, and no summary of it.
+    is_raw: bool = False
     is_cut: bool = False
 
     @property
@@ -72,6 +74,9 @@ class OutputItem:
 
     def _document(self, text: str, *, status: str, begun: bool = False) -> Json:
         document: Json = {"id": self.id, "type": self.kind}
+        if self.kind == "reasoning" and self.is_raw:
+            content = [{"type": "reasoning_text", "text": text}] if text else []
+            return document | {"summary": [], "content": content} | self.fields
         if self.kind == "reasoning":
             summary = [{"type": "summary_text", "text": text}] if text else []
             return document | {"summary": summary} | self.fields
@@ -115,15 +120,19 @@ class ItemsMaker:
 
     def _reasoning(self) -> Iterator[OutputItem]:
         request, knobs = self._request, self._request.knobs
+        fields = {}
+        if request.includes("reasoning.encrypted_content"):
+            fields["encrypted_content"] = f"gAAAA{self._digest}"
+        if knobs.reasoning_text is not None:
+            item = self._item("reasoning", text=knobs.reasoning_text, **fields)
+            yield replace(item, is_raw=True)
+            return
         summarized = bool((request.reasoning or {}).get("summary"))
         if knobs.reasoning is None and not knobs.reasoning_tokens and not summarized:
             return
         text = knobs.reasoning
         if text is None:
             text = "Somebody asks for an answer. A simulated one will do." if summarized else ""
-        fields = {}
-        if request.includes("reasoning.encrypted_content"):
-            fields["encrypted_content"] = f"gAAAA{self._digest}"
         yield self._item("reasoning", text=text, **fields)
 
     def _hosted(self) -> Iterator[OutputItem]:

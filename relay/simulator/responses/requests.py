@@ -112,7 +112,7 @@ def response_request_parse(body: bytes) -> ResponseRequest:
         raise missing("input")
     for index, item in enumerate(request.items):
         _item_check(item, param=f"input[{index}]")
-    knobs_check(request.knobs, stream=bool(request.stream))
+    knobs_check(request.knobs, stream=bool(request.stream), is_response=True)
     return request
 
 

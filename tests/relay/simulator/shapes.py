@@ -27,21 +27,22 @@ def document_check(document: dict[str, Any]) -> ChatCompletion:
     for choice in document["choices"]:
         assert set(choice) == {"index", "message", "logprobs", "finish_reason"}
         assert {"role", "content", "refusal", "annotations"} <= set(choice["message"])
-    return _read(ChatCompletion, document)
+    return shape_check(ChatCompletion, document)
 
 
 def chunk_check(chunk: dict[str, Any], *, shows_usage: bool) -> ChatCompletionChunk:
     assert set(chunk) == CHUNK_FIELDS | ({"usage"} if shows_usage else set())
     for choice in chunk["choices"]:
         assert set(choice) == {"index", "delta", "logprobs", "finish_reason"}
-    return _read(ChatCompletionChunk, chunk)
+    return shape_check(ChatCompletionChunk, chunk)
 
 
 def model_check(model: dict[str, Any]) -> Model:
-    return _read(Model, model)
+    return shape_check(Model, model)
 
 
-def _read(kind: type[Shape], document: dict[str, Any]) -> Shape:
+def shape_check(kind: type[Shape], document: dict[str, Any]) -> Shape:
+    """The document as the SDK reads it strictly; it has no field that the SDK does not know."""
     model = kind.model_validate(document, strict=True)
     assert list(_unknown_fields(model)) == []
     return model

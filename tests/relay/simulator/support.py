@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 TIMEOUT_SECONDS = 10
 MOST_POLLS = 5_000
 KEY = "sk-simulated-0123456789"
+BOUNDARY = "simulated-boundary"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,44 @@ def stream_body(simulate: dict[str, Any] | None = None, /, **fields: Any) -> dic
     return chat_body(simulate, **options | fields)
 
 
+@dataclass(frozen=True)
+class Form:
+    """A form with one file, and fields whose values are lists or texts."""
+
+    fields: dict[str, Any]
+    file: bytes
+    filename: str = "a.wav"
+    file_field: str = "file"
+
+    def encoded(self) -> bytes:
+        parts = [
+            (f'name="{name}"', text.encode())
+            for name, value in self.fields.items()
+            for text in (value if isinstance(value, list) else [value])
+        ]
+        parts.append((f'name="{self.file_field}"; filename="{self.filename}"', self.file))
+        opening = f"--{BOUNDARY}\r\nContent-Disposition: form-data; "
+        written = (f"{opening}{head}\r\n\r\n".encode() + data + b"\r\n" for head, data in parts)
+        return b"".join(written) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def simulate_form(simulate: dict[str, Any], fields: dict[str, Any], file: bytes) -> Form:
+    return Form(fields | {"simulate": json.dumps(simulate)}, file)
+
+
+def events_of(response: RawResponse) -> list[tuple[str | None, Any]]:
+    """The events of a plainly framed stream: their names, and their data."""
+    blocks = response.body.decode().split("\n\n")
+    assert blocks.pop() == "", "the last event is not closed by a blank line"
+    events = []
+    for block in blocks:
+        *names, data = block.split("\n")
+        text = data.removeprefix("data: ")
+        name = names[0].removeprefix("event: ") if names else None
+        events.append((name, text if text == "[DONE]" else json.loads(text)))
+    return events
+
+
 class Upstream:
     """A running simulator."""
 
@@ -58,20 +97,28 @@ class Upstream:
         self.base_url = f"http://127.0.0.1:{port}/v1"
         self._requests_url = f"http://127.0.0.1:{port}/simulator/requests"
 
-    def connect(self, body: Any, *, path: str = "/v1/chat/completions") -> socket.socket:
+    def connect(
+        self, body: Any, *, path: str = "/v1/chat/completions", method: str = "POST", key: str = KEY
+    ) -> socket.socket:
         """A connection on which the call has been sent."""
-        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if isinstance(body, Form):
+            kind, payload = f"multipart/form-data; boundary={BOUNDARY}", body.encoded()
+        else:
+            kind = "application/json"
+            payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: simulator\r\nAuthorization: Bearer {KEY}\r\n"
-            f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: simulator\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: {kind}\r\nContent-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
         )
         connection = socket.create_connection(self._address, timeout=TIMEOUT_SECONDS)
         connection.sendall(head.encode() + payload)
         return connection
 
-    def call(self, body: Any, *, path: str = "/v1/chat/completions") -> RawResponse:
+    def call(
+        self, body: Any, *, path: str = "/v1/chat/completions", method: str = "POST", key: str = KEY
+    ) -> RawResponse:
         received = bytearray()
-        with self.connect(body, path=path) as connection:
+        with self.connect(body, path=path, method=method, key=key) as connection:
             while part := connection.recv(1 << 20):
                 received += part
         return response_parse(bytes(received))
