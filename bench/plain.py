@@ -72,7 +72,7 @@ class Plain:
                 await _relay_stream(exchange, response)
             else:
                 body = await response.read_all(MOST_BYTES)
-                headers = client_headers(response.headers)
+                headers = client_headers(response.header)
                 await exchange.answer(response.status, headers, body)
 
     def _request(self, exchange: Exchange, request: ChatRequest) -> UpstreamRequest:
@@ -97,7 +97,7 @@ class Plain:
 async def _relay_stream(exchange: Exchange, response: UpstreamResponse) -> None:
     departure = asyncio.ensure_future(exchange.departure())
     try:
-        await exchange.stream_start(client_headers(response.headers))
+        await exchange.stream_start(client_headers(response.header))
         while chunk := await response.read():
             await exchange.stream(chunk)
         await exchange.stream_end()

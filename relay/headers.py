@@ -5,7 +5,7 @@ data of chat front ends (`x-openwebui-user-email`), addresses and hop-by-hop hea
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 Header = tuple[bytes, bytes]
@@ -16,7 +16,7 @@ MAX_REQUESTED_BYTES: Final = 4096
 MAX_REQUESTED_NAMES: Final = 64
 
 _TO_UPSTREAM: Final = frozenset({b"accept", b"openai-beta"})
-_TO_CLIENT: Final = frozenset({b"content-type", b"openai-processing-ms", b"openai-version"})
+_TO_CLIENT: Final = (b"content-type", b"openai-processing-ms", b"openai-version")
 _HEADER_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 # NextChat wants a content type that starts exactly so; buffering proxies are told not to.
@@ -80,14 +80,13 @@ def upstream_headers(
     ]
 
 
-def client_headers(upstream: Iterable[Header]) -> list[Header]:
-    """What of upstream's answer headers the client may see."""
-    passed: dict[bytes, bytes] = {}
-    for name, value in upstream:
-        lowered = name.lower()
-        if lowered in _TO_CLIENT and len(value) <= MAX_VALUE_BYTES:
-            passed.setdefault(lowered, value)
-    return list(passed.items())
+def client_headers(upstream: Callable[[bytes], bytes | None]) -> list[Header]:
+    """What of upstream's answer headers the client may see. It is asked for each by its name."""
+    return [
+        (name, value)
+        for name in _TO_CLIENT
+        if (value := upstream(name)) is not None and len(value) <= MAX_VALUE_BYTES
+    ]
 
 
 def cors_headers() -> tuple[Header, ...]:

@@ -292,7 +292,7 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
     outcome = "client_left" if _has_left(call.exchange) else "completed"
     call.settle(outcome, call.price(answer, produced=False), status=OK)
     await call.kept()
-    headers = client_headers(response.headers)
+    headers = client_headers(response.header)
     await call.exchange.answer(OK, headers, call.restored(answer.body or body))
 
 
@@ -331,8 +331,6 @@ async def _refusal(response: UpstreamResponse) -> RelayError:
 
 
 def _retry_after(response: UpstreamResponse) -> float | None:
-    for name, value in response.headers:
-        if name == b"retry-after":
-            with suppress(ValueError):
-                return float(value)
+    with suppress(ValueError):
+        return float(response.header(b"retry-after") or b"")
     return None

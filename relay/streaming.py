@@ -114,7 +114,7 @@ class StreamRelay:
         """Until the stream ends, or its client is seen to have left."""
         call, meter, read = self._call, self._meter, self._response.read
         stream, ids, restored = call.exchange.stream, meter.ids, call.is_restored
-        headers = client_headers(self._response.headers)
+        headers = client_headers(self._response.header)
         if meter.is_event_stream:
             await call.exchange.stream_start(headers)
         else:

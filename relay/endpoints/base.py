@@ -243,7 +243,5 @@ NO_CLOSER = Closer()
 
 
 def is_event_stream(response: UpstreamResponse) -> bool:
-    return any(
-        name == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in response.headers
-    )
+    content_type = response.header(b"content-type") or b""
+    return content_type.lower().startswith(b"text/event-stream")

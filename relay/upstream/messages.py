@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from relay.upstream.errors import BodyTooLarge
 
 VISIBLE_PATH = re.compile(r"[!-~]*")
@@ -27,6 +29,10 @@ class Destination:
     tls: bool = True
     server_name: str | None = None
     ca_file: str | None = None
+
+    authority: bytes = field(init=False, repr=False, compare=False)
+    """The value of the host header."""
+    _hash: int = field(init=False, repr=False, compare=False)
 
     @classmethod
     def from_url(cls, base_url: str, *, ca_file: str | None = None) -> tuple[Self, bytes]:
@@ -49,9 +55,17 @@ class Destination:
         destination = cls(host=host, port=port, tls=parts.scheme == "https", ca_file=ca_file)
         return destination, parts.path.rstrip("/").encode("ascii")
 
-    @property
-    def authority(self) -> bytes:
-        """The value of the host header."""
+    def __post_init__(self) -> None:
+        # Every request asks for these.
+        object.__setattr__(self, "authority", self._authority())
+        own = (self.host, self.port, self.tls, self.server_name, self.ca_file)
+        object.__setattr__(self, "_hash", hash(own))
+
+    @override
+    def __hash__(self) -> int:
+        return self._hash
+
+    def _authority(self) -> bytes:
         host = f"[{self.host}]" if ":" in self.host else self.host
         is_default = self.port == DEFAULT_PORTS["https" if self.tls else "http"]
         return (host if is_default else f"{host}:{self.port}").encode("ascii")

@@ -64,25 +64,30 @@ def test_an_oversized_value_is_dropped() -> None:
 
 
 def test_of_upstreams_answer_only_the_allowed_headers_pass() -> None:
-    upstream = [
-        (b"Content-Type", b"application/json"),
-        (b"OpenAI-Processing-Ms", b"12"),
-        (b"openai-version", b"2020-10-01"),
-        (b"openai-organization", b"acme-prod"),
-        (b"set-cookie", b"__cf_bm=1"),
-        (b"x-ratelimit-limit-requests", b"5000"),
-        (b"x-request-id", b"req_theirs"),
-        (b"www-authenticate", b"Basic"),
-        (b"content-length", b"9"),
-        (b"transfer-encoding", b"chunked"),
-        (b"content-encoding", b"gzip"),
-        (b"location", b"https://evil.example"),
-    ]
-    assert client_headers(upstream) == [
+    upstream = {
+        b"content-type": b"application/json",
+        b"openai-processing-ms": b"12",
+        b"openai-version": b"2020-10-01",
+        b"openai-organization": b"acme-prod",
+        b"set-cookie": b"__cf_bm=1",
+        b"x-ratelimit-limit-requests": b"5000",
+        b"x-request-id": b"req_theirs",
+        b"www-authenticate": b"Basic",
+        b"content-length": b"9",
+        b"transfer-encoding": b"chunked",
+        b"content-encoding": b"gzip",
+        b"location": b"https://evil.example",
+    }
+    assert client_headers(upstream.get) == [
         (b"content-type", b"application/json"),
         (b"openai-processing-ms", b"12"),
         (b"openai-version", b"2020-10-01"),
     ]
+
+
+def test_an_oversized_or_missing_value_of_upstreams_is_left_out() -> None:
+    upstream = {b"content-type": b"a" * 1024, b"openai-version": b"a" * 1025}
+    assert client_headers(upstream.get) == [(b"content-type", b"a" * 1024)]
 
 
 def test_every_answer_may_be_read_by_any_origin_without_credentials() -> None:
