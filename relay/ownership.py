@@ -11,6 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import partial
+from weakref import WeakValueDictionary
 
 from billing.engine import Connection, OutcomeUnknown
 from billing.engine.database import Database
@@ -26,6 +27,9 @@ MAX_REMEMBERED = 100_000
 # Beyond it the database has been away for long, and the oldest are forgotten, aloud.
 MAX_UNWRITTEN = 200_000
 MAX_ID = 200
+# Of one organization's calls with ids that are not known here: nobody keeps the database busy by
+# inventing some.
+AT_ONCE = 4
 
 _WRITE = """
 INSERT INTO relay_upstreamid (organization_id, upstream_id, channel_id, created_at)
@@ -46,6 +50,7 @@ class Ownership:
         self._database = database
         self._known: OrderedDict[Key, int] = OrderedDict()  # The channels.
         self._unwritten: dict[Key, int] = {}
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -79,17 +84,23 @@ class Ownership:
         """The channel on which all of these live. Raises RelayError unless all are its own."""
         wanted = {reference.id for reference in references}
         channels = self._in_memory(organization_id, wanted)
-        for pause in (*PATIENCE, None):
-            if len(channels) < len(wanted):
-                channels = await self._look(organization_id, wanted)
-            if len(channels) == len(wanted) or pause is None:
-                break
-            await asyncio.sleep(pause)
+        if len(channels) < len(wanted):
+            async with self._turns.setdefault(organization_id, asyncio.Semaphore(AT_ONCE)):
+                channels = await self._ask(organization_id, wanted)
         for reference in references:
             # What lives on another channel than the rest is not there where the call goes.
             if channels.get(reference.id, -1) != channels.get(references[0].id):
                 raise errors.id_not_found(reference.field, reference.id)
         return channels[references[0].id]
+
+    async def _ask(self, organization_id: int, wanted: set[str]) -> dict[str, int]:
+        """Ask the database, and again until every living worker has written its notes."""
+        for pause in PATIENCE:
+            channels = await self._look(organization_id, wanted)
+            if len(channels) == len(wanted):
+                return channels
+            await asyncio.sleep(pause)
+        return await self._look(organization_id, wanted)
 
     def _in_memory(self, organization_id: int, wanted: set[str]) -> dict[str, int]:
         found = {one: self._known.get((organization_id, one)) for one in wanted}
