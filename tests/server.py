@@ -4,10 +4,13 @@
 an embedded one is started in a temporary directory and stopped at the end.
 """
 
+import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -16,6 +19,7 @@ from gateway.postgres import EmbeddedPostgres
 
 _embedded: EmbeddedPostgres | None = None
 _directory = Path(tempfile.mkdtemp(prefix="tollgate-tests-"))
+_owner = os.getpid()
 
 
 def _server_url() -> str:
@@ -30,6 +34,26 @@ def _server_url() -> str:
     return _embedded.database_url
 
 
+def _end() -> None:
+    """Also where pytest ends without its hooks; but never by a child of ours."""
+    if os.getpid() != _owner:
+        return
+    if _embedded is not None:
+        _embedded.stop()
+    shutil.rmtree(_directory, ignore_errors=True)
+
+
+def _told_to_end(number: int, _: FrameType | None) -> None:
+    """As if interrupted at the keyboard: then pytest cleans up. Our children just end."""
+    if os.getpid() == _owner:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+atexit.register(_end)
+for _number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_number, _told_to_end)
 os.environ.update(
     {
         "DATABASE_URL": _server_url(),
@@ -43,6 +67,4 @@ os.environ.update(
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if _embedded is not None:
-        _embedded.stop()
-    shutil.rmtree(_directory, ignore_errors=True)
+    _end()
