@@ -42,6 +42,10 @@ class JournalFailed(Exception):
     """A record could not be written; nothing of it counts."""
 
 
+class SyncPostponed(Exception):
+    """There is no descriptor to sync with now; nothing is wrong with what was written."""
+
+
 def segment_path(directory: Path, offset: int) -> Path:
     return directory / f"{offset:020d}{SUFFIX}"
 
@@ -153,11 +157,18 @@ class Journal:
         return self.end
 
     def start_sync(self) -> Callable[[], None]:
-        """The work that brings what was written so far to the disk, to be done in a thread."""
-        descriptors, self._unsynced = self._unsynced, []
+        """The work that brings what was written so far to the disk, to be done in a thread.
+
+        Raises SyncPostponed.
+        """
+        current = []
         if self._dirty:
+            try:
+                current.append(os.dup(self._descriptor))
+            except OSError as error:
+                raise SyncPostponed(str(error)) from error
             self._dirty = False
-            descriptors.append(os.dup(self._descriptor))
+        descriptors, self._unsynced = self._unsynced + current, []
 
         def work() -> None:
             try:

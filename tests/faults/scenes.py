@@ -8,6 +8,7 @@ from itertools import chain
 from uuid import UUID
 
 import psutil
+import psycopg
 
 from tests.faults.books import Record
 from tests.faults.customers import Customer
@@ -89,6 +90,22 @@ def incarnations(product: Product, process: psutil.Process) -> list[UUID]:
             "SELECT id FROM billing_worker WHERE pid = %s ORDER BY id", [process.pid]
         ).fetchall()
     return [row[0] for row in rows]
+
+
+def answers(product: Product) -> bool:
+    """Whether PostgreSQL runs and takes connections."""
+    try:
+        with product.bank():
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
+async def serving(product: Product) -> None:
+    await until(
+        lambda: [bool(incarnations(product, w)) for w in product.workers()] == [True, True],
+        "two workers that serve",
+    )
 
 
 def of_worker(records: list[Record], worker: UUID) -> list[Record]:

@@ -21,7 +21,6 @@ from typing import NoReturn
 
 import django
 import psutil
-import psycopg
 
 # The audit that the tests read belongs to an application of Django's.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
@@ -32,7 +31,7 @@ from tests.faults.customers import Customer, Customers, customers_create  # noqa
 from tests.faults.folders import temporary_folder  # noqa: E402  As above.
 from tests.faults.load import COMPLETE, Load, callers  # noqa: E402  As above.
 from tests.faults.product import Product, gone, kill, until  # noqa: E402  As above.
-from tests.faults.scenes import incarnations  # noqa: E402  As above.
+from tests.faults.scenes import answers, incarnations  # noqa: E402  As above.
 
 MOST_SECONDS = 24 * 3600
 TELL_SECONDS = 60.0
@@ -106,20 +105,12 @@ async def _kill_some(plan: Soak, product: Product) -> None:
         await asyncio.sleep(plan.dice.uniform(0, 0.3))
         kill(product.postgres())
         plan.databases += 1
-        await until(lambda: _answers(product), "PostgreSQL")
+        await until(lambda: answers(product), "PostgreSQL")
     seconds = await until(
         lambda: len([w for w in product.workers() if incarnations(product, w)]) == plan.workers,
         "new workers",
     )
     plan.replaced_seconds.append(seconds)
-
-
-def _answers(product: Product) -> bool:
-    try:
-        with product.bank():
-            return True
-    except psycopg.OperationalError:
-        return False
 
 
 async def _kill(plan: Soak, workers: list[psutil.Process]) -> None:
