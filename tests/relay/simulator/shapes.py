@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.model import Model
+from openai.types.responses import Response
 from pydantic import BaseModel
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -39,6 +40,11 @@ def chunk_check(chunk: dict[str, Any], *, shows_usage: bool) -> ChatCompletionCh
 
 def model_check(model: dict[str, Any]) -> Model:
     return shape_check(Model, model)
+
+
+def response_check(document: dict[str, Any]) -> Response:
+    """The examples of the specification have `store`, though its schema and the SDK do not."""
+    return shape_check(Response, {key: document[key] for key in document if key != "store"})
 
 
 def shape_check(kind: type[Shape], document: dict[str, Any]) -> Shape:
