@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from django.core.management.base import CommandParser
+
 from accounts.management.base import Answer, ContractCommand
 from billing.money import InvalidMoney, format_usd
 from billing.price_book import InvalidPriceBook
@@ -15,6 +17,14 @@ class MoneyCommand(ContractCommand):
         InvalidMoney,
         InvalidPriceBook,
     )
+
+
+def scope_arguments(parser: CommandParser) -> None:
+    """Whom a limit is for: one of them."""
+    scope = parser.add_mutually_exclusive_group(required=True)
+    scope.add_argument("--key", metavar="PREFIX", help="An API key, as it is listed.")
+    scope.add_argument("--project", metavar="ORG/PROJECT", help="A project.")
+    scope.add_argument("--organization", metavar="ORG", help="An organization.")
 
 
 def usd_of(answer: Answer, name: str) -> str:

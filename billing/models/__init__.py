@@ -3,6 +3,7 @@ from billing.models.audit import AuditRun
 from billing.models.code import CodeBatch, RedemptionCode
 from billing.models.lease import Lease, LeaseSlice, Worker
 from billing.models.ledger import LedgerEntry
+from billing.models.limit import SpendLimit, SpendLimitPeriod
 from billing.models.payment import Payment, PaymentEvent
 from billing.models.price import Discount, Price
 from billing.models.refund import Refund
@@ -25,6 +26,8 @@ __all__ = [
     "RedemptionCode",
     "Refund",
     "SetAsideRecord",
+    "SpendLimit",
+    "SpendLimitPeriod",
     "UsageRecord",
     "Wallet",
     "Worker",

@@ -4,7 +4,7 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from billing.models import AlertRule, CodeBatch
+from billing.models import AlertRule, CodeBatch, SpendLimit
 from tests.raw_sql import Break, Row
 
 NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
@@ -28,6 +28,35 @@ BREAKS = [
     Break("payment_is_paid_by_one_grant", "billing_payment", {"state": "paid"}),
     Break("payment_reference_is_unique", "billing_payment", {"intent": "other"}, beside={}),
     Break("payment_event_is_taken_once", "billing_paymentevent", {"kind": "other"}, beside={}),
+    Break("spend_limit_is_of_one_scope", "billing_spendlimit", {"project_id": 1, "api_key_id": 1}),
+    Break("spend_limit_per_is_known", "billing_spendlimit", {"per": "year"}),
+    Break("spend_limit_cap_is_not_negative", "billing_spendlimit", {"cap_nano_usd": -1}),
+    Break(
+        "spend_limit_is_one_per_scope_and_window",
+        "billing_spendlimit",
+        {"cap_nano_usd": 5},
+        beside={},
+    ),
+    Break(
+        "spend_limit_period_is_unique",
+        "billing_spendlimitperiod",
+        {"cap_nano_usd": 11},
+        beside={},
+    ),
+    *(
+        Break(
+            "spend_limit_period_parts_are_not_negative",
+            "billing_spendlimitperiod",
+            {f"{name}_nano_usd": -1},
+        )
+        for name in ("cap", "leased", "used", "over")
+    ),
+    Break(
+        "spend_limit_period_within_cap",
+        "billing_spendlimitperiod",
+        {"leased_nano_usd": 6, "used_nano_usd": 6, "over_nano_usd": 1},
+    ),
+    Break("spend_limit_period_is_forward", "billing_spendlimitperiod", {"period_end": NOW}),
     Break("refund_gives_something", "billing_refund", {"amount_nano_usd": 0}),
     Break("alert_rule_kind_is_known", "billing_alertrule", {"kind": "other"}),
     Break("alert_rule_tells_one_way", "billing_alertrule", {"email": ""}),
@@ -46,6 +75,7 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
     rule = AlertRule.objects.create(
         organization_id=organization_id, kind="spend_limit", email="ann@example.com"
     )
+    limit = SpendLimit.objects.create(organization_id=organization_id, per="total", cap_nano_usd=1)
     amounts: dict[str, Any] = {f"{name}_nano_usd": 0 for name in _AMOUNTS}
     return {
         "billing_codebatch": {
@@ -55,6 +85,21 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
             "created_at": NOW,
         },
         "billing_redemptioncode": {"batch_id": batch.pk, "digest": b"x", "last4": "ABCD"},
+        "billing_spendlimit": {
+            "organization_id": organization_id,
+            "per": "day",
+            "cap_nano_usd": 10,
+            "created_at": NOW,
+        },
+        "billing_spendlimitperiod": {
+            "limit_id": limit.pk,
+            "period_start": NOW,
+            "period_end": NOW + dt.timedelta(days=1),
+            "cap_nano_usd": 10,
+            "leased_nano_usd": 0,
+            "used_nano_usd": 0,
+            "over_nano_usd": 0,
+        },
         "billing_refund": {
             "request_id": uuid.UUID(int=7),
             "grant_id": grant_id,
