@@ -94,13 +94,20 @@ def description() -> dict[str, str | int]:
 @cache
 def commit(root: Path) -> str:
     """The commit that is measured; a plus where files differ from it."""
+    changed = _git(root, "status", "--porcelain", "--", "gateway", "relay", "billing", "accounts")
+    return f"{commit_named(root, 'HEAD')}{'+' if changed else ''}"
 
-    def git(*arguments: str) -> str:
-        command = ("git", "-C", str(root), *arguments)
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "gateway", "relay", "billing", "accounts")
-    return f"{git('rev-parse', '--short=12', 'HEAD')}{'+' if changed else ''}"
+def commit_named(root: Path, name: str) -> str:
+    """The commit that is called so; the name itself, if it is that of a folder."""
+    return (
+        _git(root, "rev-parse", "--verify", "--quiet", "--short=12", f"{name}^{{commit}}") or name
+    )
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ("git", "-C", str(root), *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _stat(pid: int) -> tuple[int, int] | None:

@@ -27,7 +27,7 @@ http {{
     client_body_buffer_size 128k;
     keepalive_requests 100000000;
     upstream bench {{
-        server localhost:{upstream_port};
+        server 127.0.0.1:{upstream_port};
         keepalive 4096;
         keepalive_requests 100000000;
     }}

@@ -169,4 +169,4 @@ class Portkey(Peer):
 
     @override
     def environment(self) -> Mapping[str, str]:
-        return {"TRUSTED_CUSTOM_HOSTS": "localhost", "NODE_ENV": "production"}
+        return {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost", "NODE_ENV": "production"}

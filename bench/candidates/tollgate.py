@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import override
 
 from bench.candidates.base import RELAY, Bench, Candidate
-from bench.machine import commit, family, pin
+from bench.machine import commit, commit_named, family, pin
 from bench.payloads import CHAT, Header, stream_model
 from bench.workshop import ROOT, Process, free_port
 
@@ -89,7 +89,7 @@ class Tollgate(Candidate):
     @property
     @override
     def version(self) -> str:
-        return self._of or commit(ROOT)
+        return commit_named(ROOT, self._of) if self._of else commit(ROOT)
 
     def quickstart(self) -> dict[str, str]:
         """The console's address and password."""
