@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,8 +71,9 @@ def run(rounds: int) -> None:
         engines = [engine_start(url, Path(os.environ["DATA_DIR"])) for _ in range(WORKERS)]
         try:
             for title, scene in SCENES.items():
+                before = cpu_seconds(server.pid, engines)
                 seconds = [scene(connection, engines, number) for number in range(rounds)]
-                report(title, seconds)
+                report(title, seconds, (cpu_seconds(server.pid, engines) - before) / rounds)
         finally:
             for engine in engines:
                 engine.tell("stop")
@@ -167,13 +169,21 @@ def call(taker: Engine, organization: int, wanted: int) -> float:
     return float(seconds)
 
 
-def report(title: str, seconds: list[float]) -> None:
+def report(title: str, seconds: list[float], cpu: float) -> None:
     ordered = sorted(1000 * each for each in seconds)
     print(
         f"{title}: {len(ordered)} calls waited {statistics.median(ordered):.0f} ms at the median,"
-        f" {ordered[-1]:.0f} ms at most",
+        f" {ordered[-1]:.0f} ms at most; {1000 * cpu:.0f} ms of CPU a round, everything included",
         flush=True,
     )
+
+
+def cpu_seconds(server_pid: int, engines: list[Engine]) -> float:
+    """Of the engines and of all the server's processes: other work on the machine is not in it."""
+    ours = [psutil.Process(engine.process.pid) for engine in engines]
+    server = [psutil.Process(server_pid), *psutil.Process(server_pid).children()]
+    times = [process.cpu_times() for process in (*ours, *server)]
+    return sum(each.user + each.system for each in times)
 
 
 def engine_start(url: str, folder: Path) -> Engine:
