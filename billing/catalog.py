@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 from django.conf import settings
+from msgspec import Struct
 from psycopg.rows import dict_row
 
 from billing.money import parse_fraction_ppm
@@ -64,8 +65,7 @@ class Dated(NamedTuple, Generic[Value]):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """The terms that a call is held and charged on, frozen when it is admitted."""
 
     terms: PriceTerms

@@ -82,8 +82,7 @@ def reserve_flat(organization_id: int, amount_nano_usd: int = 0) -> FlatReservat
     return FlatReservation(hold=hold)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """What a call may cost at most, and the terms that say so.
 
     Each of the `choices` is an answer of its own: its bound and its cap are per choice.

@@ -1,8 +1,9 @@
 """What a call costs: by what upstream reported or, failing that, by what was delivered. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from billing.catalog import Quote
 from billing.money import PPM
@@ -45,11 +46,10 @@ class Measure(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(Struct, frozen=True, kw_only=True):
     """A call's usage and money. Nothing used costs nothing."""
 
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     usage_source: str = "none"
     service_tier: str = ""
     official_cost_nano_usd: int = 0
@@ -119,7 +119,7 @@ def _reported(
 ) -> tuple[Usage | None, tuple[str, ...]]:
     if raw is None:
         return None, ()
-    if not isinstance(raw, Mapping):
+    if type(raw) is not dict and not isinstance(raw, Mapping):
         return None, ("absurd_usage",)
     try:
         usage = read(raw)

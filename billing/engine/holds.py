@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
+from msgspec import Struct
+
 from billing.engine.records import Call
 
 
@@ -16,16 +18,14 @@ class EngineUnavailable(Exception):
     """No hold can be opened now, for a reason that is ours: the call may be tried again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class Bounds(Struct, frozen=True, kw_only=True, gc=False):
     """How much a call would like to set aside, and with how little it can still be served."""
 
     minimum_nano_usd: int
     wanted_nano_usd: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldRequest:
+class HoldRequest(Struct, frozen=True, kw_only=True, gc=False):
     organization_id: int
     # Which of the two counts is the organization's policy, which the engine knows.
     strict: Bounds
@@ -60,8 +60,7 @@ class HoldState(Enum):
     RELEASED = "released"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Hold:
+class Hold(Struct, kw_only=True, eq=False):
     """Money of a lease that one call may spend; it ends exactly once, settled or released."""
 
     lease: Lease

@@ -205,6 +205,8 @@ class PriceTerms:
         is taken to be long.
         """
         dearest = self.tiers.get(DEFAULT_TIER, NO_TOKEN_RATES)
+        if self.long_context is None and _tier_name(requested_tier) == DEFAULT_TIER:
+            return dearest
         if prompt_tokens_bound is None:
             prompt_tokens_bound = MAX_TOKENS
         for prompt_tokens in (0, prompt_tokens_bound):

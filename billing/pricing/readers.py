@@ -11,7 +11,15 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from billing.pricing.counts import MAX_UNITS, NO_COUNTS, AbsurdUsage
-from billing.pricing.splitting import WHOLE, input_buckets, output_buckets, part, required, section
+from billing.pricing.splitting import (
+    WHOLE,
+    holds_only,
+    input_buckets,
+    output_buckets,
+    part,
+    required,
+    section,
+)
 from billing.pricing.units import INPUT_AUDIO
 from billing.pricing.usage import Usage
 
@@ -123,11 +131,24 @@ def _usage(
     completion_tokens: int,
     completion: Mapping[str, Any],
 ) -> Usage:
+    cached_tokens = part(prompt, "cached_tokens", prompt_tokens)
+    reasoning_tokens = part(completion, "reasoning_tokens", completion_tokens)
+    if holds_only(prompt, "cached_tokens") and holds_only(completion, "reasoning_tokens"):
+        # Nearly every call is plain text.
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cached_tokens=cached_tokens,
+            reasoning_tokens=reasoning_tokens,
+            input_tokens=prompt_tokens - cached_tokens,
+            cached_input_tokens=cached_tokens,
+            output_tokens=completion_tokens,
+        )
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
-        cached_tokens=part(prompt, "cached_tokens", prompt_tokens),
-        reasoning_tokens=part(completion, "reasoning_tokens", completion_tokens),
+        cached_tokens=cached_tokens,
+        reasoning_tokens=reasoning_tokens,
         counts=NO_COUNTS,
         **input_buckets(prompt, prompt_tokens),
         **output_buckets(completion, completion_tokens),

@@ -88,9 +88,17 @@ def output_buckets(details: Mapping[str, Any], completion_tokens: int) -> dict[s
 def section(value: object, name: str) -> Mapping[str, Any]:
     if value is None and name != WHOLE:
         return {}
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise AbsurdUsage(f"{name} is no object")
     return value
+
+
+def holds_only(counts: Mapping[str, Any], name: str) -> bool:
+    """Whether all else that is counted there is zero."""
+    for key, count in counts.items():
+        if key != name and count is not None and (type(count) is not int or count):
+            return False
+    return True
 
 
 def required(counts: Mapping[str, Any], name: str) -> int:

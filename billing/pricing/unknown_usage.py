@@ -31,6 +31,12 @@ _KNOWN: Mapping[str, Any] = {
     "completion_tokens_details": _OUTPUT,
     "output_tokens_details": _OUTPUT,
 }
+# The counts of each breakdown; what has a breakdown of its own is not among them.
+_FLAT = {
+    name: {key for key, inner in known.items() if inner is None}
+    for name, known in _KNOWN.items()
+    if known is not None
+}
 _COUNTED = ("_tokens", "_calls", "_requests", "_queries", "_searches", "_sessions", "_images")
 _NOTHING_KNOWN: Mapping[str, Any] = {}
 _MAX_KEPT = 20
@@ -51,9 +57,17 @@ def unknown_usage_counts(raw: object) -> dict[str, int]:
 
 def _unknown(raw: object) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
-    if isinstance(raw, Mapping):
+    if isinstance(raw, Mapping) and not _is_known(raw):
         _collect(raw, _KNOWN, "", found)
     return found
+
+
+def _is_known(raw: Mapping[Any, Any]) -> bool:
+    """Whether there is nothing in it to look at one by one."""
+    return raw.keys() <= _KNOWN.keys() and all(
+        not isinstance(raw[name], Mapping) or raw[name].keys() <= _FLAT[name]
+        for name in raw.keys() & _FLAT.keys()
+    )
 
 
 def _collect(

@@ -5,7 +5,9 @@ OpenAI reports totals with overlapping breakdowns: cached, audio and image token
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
 from billing.pricing.counts import NO_COUNTS, AbsurdUsage, Counts
 
@@ -24,8 +26,7 @@ OUTPUT_BUCKETS = ("output_tokens", "output_audio_tokens", "output_image_tokens")
 BUCKETS = INPUT_BUCKETS + OUTPUT_BUCKETS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Billed buckets, then the totals as upstream reports them, which are not billed again."""
 
     input_tokens: int = 0
@@ -63,6 +64,11 @@ class Usage:
             raise AbsurdUsage("the cached buckets do not add up to cached_tokens")
         if not 0 <= self.reasoning_tokens <= self.completion_tokens:
             raise AbsurdUsage("reasoning_tokens exceed completion_tokens")
+        self._check_signs()
+        if self.counts is not NO_COUNTS:
+            force_setattr(self, "counts", Counts(self.counts) or NO_COUNTS)
+
+    def _check_signs(self) -> None:
         # The sums above would hide a negative bucket behind a larger one.
         smallest = min(
             self.input_tokens,
@@ -78,8 +84,6 @@ class Usage:
         )
         if smallest < 0:
             raise AbsurdUsage("a bucket is negative")
-        if self.counts is not NO_COUNTS:
-            object.__setattr__(self, "counts", Counts(self.counts) or NO_COUNTS)
 
     @property
     def total_tokens(self) -> int:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from typing_extensions import override
 
 from relay.upstream.errors import BodyTooLarge
@@ -90,8 +91,7 @@ class Deadlines:
 DEFAULT_DEADLINES = Deadlines()
 
 
-@dataclass(slots=True, kw_only=True)
-class UpstreamRequest:
+class UpstreamRequest(Struct, kw_only=True):
     """One HTTP request. Framing and connection headers are added by who sends it."""
 
     destination: Destination
@@ -99,7 +99,7 @@ class UpstreamRequest:
     target: bytes
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
-    deadlines: Deadlines = field(default=DEFAULT_DEADLINES)
+    deadlines: Deadlines = DEFAULT_DEADLINES
 
 
 class UpstreamResponse(ABC):

@@ -121,7 +121,8 @@ def split(data: st.DataObject, total: int, buckets: tuple[str, ...]) -> dict[str
 def usage_up_to(data: st.DataObject, prompt: int, completion: int) -> Usage:
     prompt = data.draw(st.just(prompt) | st.integers(0, prompt))
     completion = data.draw(st.just(completion) | st.integers(0, completion))
-    parts = split(data, prompt, INPUT_BUCKETS) | split(data, completion, OUTPUT_BUCKETS)
+    parts: dict[str, Any] = split(data, prompt, INPUT_BUCKETS)
+    parts |= split(data, completion, OUTPUT_BUCKETS)
     cached = sum(count for name, count in parts.items() if name.startswith("cached"))
     return Usage(**parts, prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
 
