@@ -118,6 +118,11 @@ def _events(completion: Completion) -> list[Event]:
                 data = chunk.of_choice(choice, delta=delta, pieces=pieces)
                 events.append(Event("content", data))
     events += [
+        Event("finish", chunk.of_choice(choice, delta={"annotations": annotations}))
+        for choice in completion.choices
+        if (annotations := _annotations(completion, choice))
+    ]
+    events += [
         Event("finish", chunk.of_choice(choice, delta={}, finish_reason=choice.finish_reason))
         for choice in completion.choices
     ]
@@ -169,12 +174,21 @@ def _call_id(completion: Completion, choice: Choice) -> str:
     return f"call_{completion.digest[:20]}{choice.index:04d}"
 
 
+def _annotations(completion: Completion, choice: Choice) -> list[dict[str, Any]]:
+    """What a model that searches the web refers to."""
+    if completion.request.web_search_options is None or choice.kind != "content":
+        return []
+    cited = {"url": "https://example.com/simulated", "title": "A simulated page"}
+    place = {"start_index": 0, "end_index": len(choice.text)}
+    return [{"type": "url_citation", "url_citation": place | cited}]
+
+
 def _message(completion: Completion, choice: Choice) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
         "content": choice.text if choice.kind == "content" else None,
         "refusal": choice.text if choice.kind == "refusal" else None,
-        "annotations": [],
+        "annotations": _annotations(completion, choice),
     }
     if choice.kind == "function_call":
         message["function_call"] = {"name": choice.name, "arguments": choice.text}

@@ -107,6 +107,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     functions: list[Function] | None = None
     function_call: str | Named | None = None
     response_format: ResponseFormat | None = None
+    web_search_options: dict[str, Any] | None = None
     service_tier: str | None = None
     seed: int | None = None
     simulate: Knobs | None = None

@@ -19,11 +19,17 @@ from relay.simulator.responses.requests import (
     parts_of,
     response_request_parse,
 )
-from relay.simulator.responses.store import Conversation, ResponseStore, StoredResponse
+from relay.simulator.responses.store import (
+    KEPT_ITEMS,
+    Conversation,
+    ResponseStore,
+    StoredResponse,
+)
 from relay.simulator.tokens import Tokenizer
 
 _MAX_LISTED = 100
 _LISTED = 20
+_BYTES_BESIDES = 4_096
 
 
 class _ConversationRequest(msgspec.Struct, frozen=True):
@@ -176,14 +182,17 @@ class ResponseEndpoints:
             StoredResponse(
                 credential=call.credential,
                 spoken=spoken,
-                context=[*context, *said],
+                context=[*context, *said][-KEPT_ITEMS:],
                 input_items=items,
                 later=_later(request.knobs),
+                size=_BYTES_BESIDES + len(call.body),
                 is_pending=bool(request.background),
             )
         )
         if (conversation := request.conversation_id) is not None:
-            self._conversation(conversation, call=call).items.extend(said)
+            kept = self._conversation(conversation, call=call).items
+            kept.extend(said)
+            del kept[:-KEPT_ITEMS]
 
     def _stored(self, call: Call) -> StoredResponse:
         response_id = _id_of(call)

@@ -8,7 +8,9 @@ from relay.simulator.responses.documents import Spoken
 from relay.simulator.responses.requests import Json
 
 KEPT_RESPONSES = 4_096
+KEPT_BYTES = 64 * 2**20
 KEPT_CONVERSATIONS = 1_024
+KEPT_ITEMS = 1_000
 _KEPT_BODIES = 65_536
 
 
@@ -20,6 +22,8 @@ class StoredResponse:
     context: list[Json]
     input_items: list[Json]
     later: Knobs
+    # About what it takes to keep it.
+    size: int
     # A background response is under way until somebody looks.
     is_pending: bool = False
     is_cancelled: bool = False
@@ -45,12 +49,14 @@ class Conversation:
 class ResponseStore:
     def __init__(self) -> None:
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
+        self._bytes = 0
         self._conversations: OrderedDict[str, Conversation] = OrderedDict()
         # How often the same request came: no two responses have the same id.
         self._times: OrderedDict[str, int] = OrderedDict()
 
     def clear(self) -> None:
         self._responses.clear()
+        self._bytes = 0
         self._conversations.clear()
         self._times.clear()
 
@@ -63,9 +69,12 @@ class ResponseStore:
         return times
 
     def response_put(self, stored: StoredResponse) -> None:
+        """Keep the response, and drop the oldest ones if there are too many."""
         self._responses[stored.spoken.id] = stored
-        if len(self._responses) > KEPT_RESPONSES:
-            self._responses.popitem(last=False)
+        self._bytes += stored.size
+        while len(self._responses) > KEPT_RESPONSES or self._bytes > KEPT_BYTES:
+            _, oldest = self._responses.popitem(last=False)
+            self._bytes -= oldest.size
 
     def response_get(self, response_id: str, *, credential: str) -> StoredResponse | None:
         stored = self._responses.get(response_id)
@@ -81,6 +90,7 @@ class ResponseStore:
 
     def response_delete(self, stored: StoredResponse) -> None:
         del self._responses[stored.spoken.id]
+        self._bytes -= stored.size
 
     def conversation_put(self, conversation: Conversation) -> None:
         self._conversations[conversation.id] = conversation

@@ -277,3 +277,23 @@ def test_unknown_and_null_fields_are_accepted(upstream: Upstream) -> None:
     )
 
     assert upstream.call(body).status == 200
+
+
+def test_a_filter_ends_the_text(client: OpenAI) -> None:
+    answer = ask(client, extra_body={"simulate": {"content_filter": True}})
+
+    assert answer.choices[0].finish_reason == "content_filter"
+
+
+def test_a_search_is_referred_to(client: OpenAI) -> None:
+    answer = ask(client, model="gpt-4o-search-preview", web_search_options={})
+    (annotation,) = answer.choices[0].message.annotations or []
+    *_, referring, _ = client.chat.completions.create(
+        model="gpt-4o-search-preview",
+        messages=[{"role": "user", "content": "hi"}],
+        web_search_options={},
+        stream=True,
+    )
+
+    assert annotation.url_citation.end_index == len(said(answer))
+    assert referring.choices[0].delta.to_dict() == {"annotations": [annotation.to_dict()]}

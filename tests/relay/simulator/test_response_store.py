@@ -6,7 +6,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from relay.simulator.responses.store import KEPT_RESPONSES, ResponseStore
+from relay.simulator.responses import store
 from tests.relay.simulator.shapes import response_check
 from tests.relay.simulator.support import KEY, RawResponse, Upstream
 from tests.relay.simulator.test_responses import PATH, call, respond
@@ -157,13 +157,28 @@ def test_forgetting_forgets_responses(upstream: Upstream) -> None:
     assert get(upstream, f"responses/{response.id}").status == 404
 
 
-def test_what_is_kept_is_bounded(upstream: Upstream) -> None:
-    store = ResponseStore()
-    for number in range(3):
-        assert store.time_count("a") == number
-    for number in range(70_000):
-        store.time_count(str(number))
+def test_an_old_response_makes_room_for_new_ones(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.requests_forget()
+    monkeypatch.setattr(store, "KEPT_BYTES", 30_000)
+    small = respond(upstream, input="small")
+    second = respond(upstream, input="x" * 20_000)
+    third = respond(upstream, input="y" * 20_000)
 
-    assert store.time_count("a") == 0
-    assert len(store._times) <= 65_536
-    assert KEPT_RESPONSES <= 10_000
+    found = [get(upstream, f"responses/{one.id}").status for one in (small, second, third)]
+    assert found == [404, 404, 200]
+    assert get(upstream, f"responses/{third.id}", method="DELETE").status == 200
+    again = [respond(upstream, input=f"{number}") for number in range(3)]
+    assert all(get(upstream, f"responses/{one.id}").status == 200 for one in again)
+
+
+def test_how_often_requests_came_is_remembered_within_bounds() -> None:
+    times = store.ResponseStore()
+    for number in range(3):
+        assert times.time_count("a") == number
+    for number in range(70_000):
+        times.time_count(str(number))
+
+    assert times.time_count("a") == 0
+    assert len(times._times) <= 65_536
