@@ -3,6 +3,7 @@
 - `head`: a request's head, from bytes to what it asks for; `body`: where a request's body ends
 - `reply`: the bytes of an answer's head, and of the answers that the server itself gives
 - `cycle`: one request and its answer, as the application sees them; `protocol`: one connection
+- `deadline`, `wakeup`, `peer`: what it needs of the event loop and of the kernel
 - `server`: all connections; `proxies`: whose word is taken for who the client is
 """
 

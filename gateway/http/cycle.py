@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from enum import Enum, auto
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from gateway.http.reply import (
@@ -28,21 +27,19 @@ logger = logging.getLogger("tollgate.http")
 JOINED_BYTES: Final = 64 * 1024
 
 
-class Framing(Enum):
-    """How the client sees where the answer ends."""
-
-    NONE = auto()  # It has no body.
-    LENGTH = auto()
-    CHUNKS = auto()
-    CLOSE = auto()  # HTTP/1.0 knows nothing better for an unknown length.
+# How the client sees where the answer ends.
+NO_BODY: Final = 0
+LENGTH: Final = 1
+CHUNKS: Final = 2
+CLOSED: Final = 3  # HTTP/1.0 knows nothing better for an unknown length.
 
 
 class Connection(Protocol):
     """What a cycle needs of its connection."""
 
     is_writing_paused: bool
-    drained: Wakeup
 
+    async def wait_drained(self) -> None: ...
     def write(self, data: bytes) -> None: ...
     def must_close(self) -> bool:
         """Whether this answer has to be the connection's last."""
@@ -56,50 +53,29 @@ class Connection(Protocol):
 class Cycle:
     """`disconnected` once nothing that is sent can arrive; `complete` once the answer is sent."""
 
-    __slots__ = (
-        "_changed",
-        "_connection",
-        "_framing",
-        "_left",
-        "_loop",
-        "_pending_head",
-        "_pieces",
-        "_scope",
-        "_started",
-        "_took_last",
-        "awaits_continue",
-        "body_complete",
-        "complete",
-        "disconnected",
-        "keep_alive",
-        "task",
-        "unread_bytes",
-    )
+    # Most of them keep these values; one that does not has a value of its own.
+    awaits_continue = False
+    body_complete = False
+    complete = False
+    disconnected = False
+    unread_bytes = 0
+    task: asyncio.Task[None] | None = None
+    _took_last = False
+    _started = False
+    _framing = NO_BODY
+    _left = 0
+    _pending_head = b""
+    _changed: Wakeup | None = None
 
-    def __init__(
-        self, scope: Scope, connection: Connection, *, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.awaits_continue = False
-        self.body_complete = False
-        self.complete = False
-        self.disconnected = False
-        self.keep_alive = True
-        self.unread_bytes = 0
-        self.task: asyncio.Task[None] | None = None
+    def __init__(self, scope: Scope, connection: Connection, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
         self._scope = scope
         self._connection = connection
-        self._loop = loop
         self._pieces: list[bytes] = []
-        self._took_last = False
-        self._started = False
-        self._framing = Framing.NONE
-        self._left = 0
-        self._pending_head = b""
-        self._changed: Wakeup | None = None
 
     # For the connection.
 
-    async def run(self, application: Application) -> None:
+    async def run(self, application: Application, ended: Callable[["Cycle"], None]) -> None:
         try:
             await application(self._scope, self.receive, self.send)
         except Exception:
@@ -110,6 +86,7 @@ class Cycle:
         finally:
             if not (self.complete or self.disconnected):
                 self._fail()
+            ended(self)
 
     def feed(self, content: bytes, *, complete: bool) -> None:
         """Take a piece of the request's body."""
@@ -143,14 +120,14 @@ class Cycle:
             if self._pending_head:
                 self._flush_head()
             if self._changed is None:
-                self._changed = Wakeup(self._loop)
+                self._changed = Wakeup(asyncio.get_running_loop())
             await self._changed.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Mapping[str, Any]) -> None:
         connection = self._connection
         while connection.is_writing_paused and not self.disconnected:
-            await connection.drained.wait()
+            await connection.wait_drained()
         if self.disconnected:
             return
         if message["type"] == "http.response.body":
@@ -185,17 +162,17 @@ class Cycle:
         lines = []
         scope = self._scope
         if scope["method"] == "HEAD" or status in (NO_CONTENT, NOT_MODIFIED):
-            framing = Framing.NONE
+            framing = NO_BODY
         elif status < FIRST_WITH_BODY:
             raise RuntimeError("An interim answer is no answer.")
         elif head.body_bytes is not None:
-            framing = Framing.LENGTH
+            framing = LENGTH
             self._left = head.body_bytes
         elif scope["http_version"] == "1.0":
-            framing = Framing.CLOSE
+            framing = CLOSED
             self.keep_alive = False
         else:
-            framing = Framing.CHUNKS
+            framing = CHUNKS
             lines.append(CHUNKED)
         if head.closes or not self.keep_alive or self._connection.must_close():
             self.keep_alive = False
@@ -203,7 +180,7 @@ class Cycle:
         rendered = head.render(*lines)
         self._framing = framing
         self._started = True
-        if framing is Framing.LENGTH or framing is Framing.NONE:
+        if framing in (LENGTH, NO_BODY):
             # What follows is at hand, nearly always: they leave together.
             self._pending_head = rendered
         else:
@@ -211,19 +188,19 @@ class Cycle:
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
         framing = self._framing
-        if framing is Framing.CHUNKS:
+        if framing == CHUNKS:
             if more:
                 if body:
                     self._connection.write(chunk(body))
             else:
                 self._connection.write(last_chunk(body) if body else LAST_CHUNK)
             return
-        if framing is Framing.LENGTH:
+        if framing == LENGTH:
             left = self._left - len(body)
             if left < 0 or (left and not more):
                 raise RuntimeError("The answer's body is not as long as its head says.")
             self._left = left
-        elif framing is Framing.NONE:
+        elif framing == NO_BODY:
             body = b""
         if self._pending_head:
             if len(body) <= JOINED_BYTES:
@@ -251,7 +228,7 @@ class Cycle:
             self._pending_head = b""
             with_body = self._scope["method"] != "HEAD"
             self._connection.write(internal_error(with_body=with_body))
-        elif self._framing is Framing.CLOSE:
+        elif self._framing == CLOSED:
             # An orderly end would be taken for the end of a whole answer.
             self._connection.reset()
         self._end()

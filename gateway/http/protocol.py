@@ -7,32 +7,30 @@ to leave. From `Limits.unread_bytes` on they stay in the kernel, which is then a
 """
 
 import asyncio
-import math
-import select
-import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
 from gateway.http.body import ChunkedBody, CountedBody, RequestBody
 from gateway.http.cycle import Cycle
-from gateway.http.head import Head
+from gateway.http.deadline import Deadline
+from gateway.http.head import Head, without_empty_lines
+from gateway.http.peer import address, has_left, reset
 from gateway.http.refusal import Refusal, malformed, too_large, too_slow
 from gateway.http.reply import refuse
 from gateway.http.wakeup import Wakeup
 from gateway.write_deadline import WriteDeadline
 from relay.asgi_types import Scope
-from relay.upstream.timers import DeadlineTimer
 
 if TYPE_CHECKING:
     from gateway.http.server import HttpServer
 
-Address = tuple[str, int]
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 HEAD_END = b"\r\n\r\n"
 CR = 13
 ASK_KERNEL_SECONDS = 1.0
+# Each connection keeps its latest head, to know it again; but no unusual one.
+REMEMBERED_BYTES = 2048
 # What a request can begin with: a letter of its method, or the empty lines of old clients.
 FIRST_BYTES = frozenset(b"\r\nABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -46,6 +44,9 @@ class HttpProtocol(asyncio.Protocol):
         "_buffer",
         "_client",
         "_cycle",
+        "_deadline",
+        "_drained",
+        "_head",
         "_in_head",
         "_is_reading_paused",
         "_is_stopping",
@@ -53,25 +54,26 @@ class HttpProtocol(asyncio.Protocol):
         "_linger_bytes",
         "_loop",
         "_server",
-        "_timer",
+        "_template",
         "_trusts_peer",
         "_write_deadline",
-        "drained",
         "is_writing_paused",
         "transport",
     )
 
     def __init__(self, server: "HttpServer", *, loop: asyncio.AbstractEventLoop) -> None:
         self.is_writing_paused = False
-        self.drained = Wakeup(loop)
+        self._drained: Wakeup | None = None
         self.transport: asyncio.Transport
         self._server = server
         self._limits = server.limits
         self._loop = loop
-        self._timer = DeadlineTimer(loop=loop, callback=self._deadline_passed)
+        self._deadline = Deadline(loop=loop, callback=self._deadline_passed)
         self._write_deadline: WriteDeadline | None = None
         self._buffer = b""
         self._in_head = False
+        self._head: Head | None = None  # The latest, and what was made of it.
+        self._template: Scope = {}
         self._body: RequestBody | None = None
         self._cycle: Cycle | None = None
         self._linger_bytes: int | None = None
@@ -83,14 +85,14 @@ class HttpProtocol(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._address = _address(transport, "sockname")
-        self._client = _address(transport, "peername")
+        self._address = address(transport, "sockname")
+        self._client = address(transport, "peername")
         self._trusts_peer = self._client is not None and self._server.trusts(self._client[0])
         self._server.connections.add(self)
         if self._server.is_stopping:
             self.shut_down()  # It was accepted just before.
         else:
-            self._wait(self._limits.keep_alive_seconds)
+            self._deadline.wait(self._limits.keep_alive_seconds)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -109,18 +111,18 @@ class HttpProtocol(asyncio.Protocol):
         # The transport closes now, as soon as the client has read the rest.
         if self._cycle is not None:
             self._cycle.disconnect()
-        self.drained.wake()
+        self._wake_writers()
         self._watch_reader()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
+        self._deadline.stop()
         if self._write_deadline is not None:
             self._write_deadline.stop()
         if self._cycle is not None:
             self._cycle.disconnect()
             self._cycle = None
-        self.drained.wake()
+        self._wake_writers()
         self._server.connection_lost(self)
 
     @override
@@ -131,9 +133,13 @@ class HttpProtocol(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self.is_writing_paused = False
-        self.drained.wake()
+        self._wake_writers()
         if self._write_deadline is not None and not self.transport.is_closing():
             self._write_deadline.stop()
+
+    def _wake_writers(self) -> None:
+        if self._drained is not None:
+            self._drained.wake()
 
     # --- For the server --------------------------------------------------------------------------
 
@@ -148,6 +154,11 @@ class HttpProtocol(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self.transport.write(data)
 
+    async def wait_drained(self) -> None:
+        if self._drained is None:
+            self._drained = Wakeup(self._loop)
+        await self._drained.wait()
+
     def must_close(self) -> bool:
         body, cycle = self._body, self._cycle
         if self._is_stopping:
@@ -160,7 +171,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def body_wanted(self) -> None:
         self._resume_reading()
-        self._wait(self._limits.body_seconds)
+        self._deadline.wait(self._limits.body_seconds)
 
     def answered(self, cycle: Cycle) -> None:
         if cycle is not self._cycle:
@@ -175,35 +186,41 @@ class HttpProtocol(asyncio.Protocol):
             self._next_request(self._buffer)
         else:
             self._resume_reading()
-            self._wait(self._limits.linger_seconds)
+            self._deadline.wait(self._limits.linger_seconds)
 
     def reset(self) -> None:
-        own_socket = self.transport.get_extra_info("socket")
-        own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        reset(self.transport)
 
     # --- Heads -----------------------------------------------------------------------------------
 
     def _next_request(self, data: bytes) -> None:
         self._buffer = b""
         self._resume_reading()
-        self._wait(self._limits.keep_alive_seconds)
+        self._deadline.wait(self._limits.keep_alive_seconds)
         if data:
             self._read_head(data)
 
     def _read_head(self, data: bytes, *, start: int = 0) -> None:
         if data[0] == CR and data[:2] == b"\r\n":
-            data, start = _without_empty_lines(data), 0
+            data, start = without_empty_lines(data), 0
         end = data.find(HEAD_END, start)
         try:
             if end < 0 or end + len(HEAD_END) > self._limits.head_bytes:
                 self._await_head(data, has_end=end >= 0)
                 return
             self._in_head = False
-            head = Head(data[:end], most_lines=self._limits.head_lines)
-            self._begin(head, data[end + len(HEAD_END) :])
+            self._begin(self._parse_head(data[:end]), data[end + len(HEAD_END) :])
         except Refusal as refusal:
             self._refuse(refusal)
+
+    def _parse_head(self, data: bytes) -> Head:
+        known = self._head
+        if known is not None and known.repeat(data):
+            return known
+        head = Head(data, most_lines=self._limits.head_lines)
+        self._template = self._scope(head)
+        self._head = head if len(data) <= REMEMBERED_BYTES else None
+        return head
 
     def _await_head(self, data: bytes, *, has_end: bool) -> None:
         if has_end or len(data) >= self._limits.head_bytes:
@@ -216,13 +233,14 @@ class HttpProtocol(asyncio.Protocol):
         self._buffer = data
         if not self._in_head:
             self._in_head = True
-            self._wait(self._limits.head_seconds)
+            self._deadline.wait(self._limits.head_seconds)
 
     def _begin(self, head: Head, data: bytes) -> None:
         """Give a request to the application, with as much of its body as there is."""
         length = head.body_bytes
-        cycle = Cycle(self._scope(head), self, loop=self._loop)
-        cycle.keep_alive = head.keep_alive
+        scope = self._template.copy()
+        scope["headers"] = head.headers.copy()
+        cycle = Cycle(scope, self, keep_alive=head.keep_alive)
         if length == len(data):
             cycle.feed(data, complete=True)
         elif not length:
@@ -232,15 +250,16 @@ class HttpProtocol(asyncio.Protocol):
             self._body = CountedBody(length) if length > 0 else ChunkedBody()
             cycle.awaits_continue = head.expects_continue
         self._cycle = cycle
-        self._timer.due = math.inf
+        self._deadline.suspend()
         if self._body is not None:
             self._take_body(data)
         if not cycle.disconnected:  # Its body may be malformed from the beginning.
             self._server.start(cycle)
 
     def _scope(self, head: Head) -> Scope:
+        """All but the headers, which the application may change."""
         line = head.line
-        scope = {
+        scope: Scope = {
             "type": "http",
             "asgi": ASGI,
             "http_version": line.http_version,
@@ -252,7 +271,7 @@ class HttpProtocol(asyncio.Protocol):
             "path": line.path,
             "raw_path": line.raw_path,
             "query_string": line.query,
-            "headers": head.headers,
+            "headers": [],
         }
         if self._trusts_peer:
             proxies = self._server.proxies
@@ -282,21 +301,21 @@ class HttpProtocol(asyncio.Protocol):
             return
         cycle.feed(content, complete=body.complete)
         if body.complete:
-            self._timer.due = math.inf
+            self._deadline.suspend()
             if body.rest:
                 self._queue(body.rest)
         elif cycle.unread_bytes > self._limits.unread_bytes:
             self._pause_reading()
-            self._timer.due = math.inf
+            self._deadline.suspend()
         else:
-            self._wait(self._limits.body_seconds)
+            self._deadline.wait(self._limits.body_seconds)
 
     def _queue(self, data: bytes) -> None:
         """See Note [Requests behind the running one]."""
         self._buffer += data
         if len(self._buffer) > self._limits.unread_bytes:
             self._pause_reading()
-            self._wait(ASK_KERNEL_SECONDS)
+            self._deadline.wait(ASK_KERNEL_SECONDS)
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.transport.is_closing():
@@ -327,7 +346,7 @@ class HttpProtocol(asyncio.Protocol):
         self._buffer = b""
         self._linger_bytes = self._limits.linger_bytes
         self._resume_reading()
-        self._wait(self._limits.linger_seconds)
+        self._deadline.wait(self._limits.linger_seconds)
         self._watch_reader()
 
     def _throw_away(self, data: bytes) -> None:
@@ -344,7 +363,7 @@ class HttpProtocol(asyncio.Protocol):
             self._close()
 
     def _close(self) -> None:
-        self._timer.cancel()
+        self._deadline.stop()
         self.transport.close()
         self._watch_reader()
 
@@ -357,11 +376,6 @@ class HttpProtocol(asyncio.Protocol):
                 self.transport, loop=self._loop, seconds=self._limits.write_seconds
             )
         self._write_deadline.start()
-
-    def _wait(self, seconds: float) -> None:
-        timer = self._timer
-        timer.due = self._loop.time() + seconds
-        timer.arm()
 
     def _deadline_passed(self) -> None:
         cycle = self._cycle
@@ -376,26 +390,7 @@ class HttpProtocol(asyncio.Protocol):
             cycle.disconnect()
             self.transport.abort()
         elif self._is_reading_paused:
-            if self._peer_has_left():
+            if has_left(self.transport):
                 self.transport.abort()
             else:
-                self._wait(ASK_KERNEL_SECONDS)
-
-    def _peer_has_left(self) -> bool:
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
-        return bool(poll.poll(0))
-
-
-def _address(transport: asyncio.BaseTransport, name: str) -> Address | None:
-    """None once the connection is lost already."""
-    found = transport.get_extra_info(name)
-    return (found[0], found[1]) if found else None
-
-
-def _without_empty_lines(data: bytes) -> bytes:
-    """Old clients end a body with an empty line that belongs to nothing."""
-    at = 0
-    while data.startswith(b"\r\n", at):
-        at += 2
-    return data[at:]
+                self._deadline.wait(ASK_KERNEL_SECONDS)

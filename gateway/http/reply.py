@@ -22,6 +22,21 @@ INTERNAL_ERROR: Final = 500
 _FRAMING_LENGTHS: Final = frozenset({10, 14, 17})
 
 
+# Lines that are the same in answer after answer, so they are made once.
+_CONSTANT: Final = frozenset(
+    {
+        b"content-type",
+        b"openai-version",
+        b"cache-control",
+        b"x-accel-buffering",
+        b"access-control-allow-origin",
+        b"access-control-expose-headers",
+    }
+)
+_MOST_KNOWN: Final = 256
+_known_lines: Final[dict[tuple[bytes, bytes], bytes]] = {}
+
+
 def _status_line(status: int) -> bytes:
     known = status in HTTPStatus._value2member_map_
     phrase = HTTPStatus(status).phrase if known else ""
@@ -34,18 +49,21 @@ _STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 60
 class ReplyHead:
     """Its lines, of which the server adds the last ones, and what the application said by them."""
 
-    __slots__ = ("_lines", "_number", "body_bytes", "closes")
+    __slots__ = ("_lines", "body_bytes", "closes")
 
-    def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self._lines = lines = [_STATUS_LINES[status]]
-        self._number = 1
+    def __init__(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
         self.body_bytes: int | None = None
         self.closes = False
+        self._lines = lines = [_STATUS_LINES[status]]
         for name, value in headers:
-            if len(name) in _FRAMING_LENGTHS and self._is_framing(name.lower(), value, status):
-                continue
-            lines += (name, b": ", value, b"\r\n")
-            self._number += 1
+            line = _known_lines.get((name, value))
+            if line is None:
+                if len(name) in _FRAMING_LENGTHS and self._is_framing(name.lower(), value, status):
+                    continue
+                line = b"%b: %b\r\n" % (name, value)
+                if name in _CONSTANT and len(_known_lines) < _MOST_KNOWN:
+                    _known_lines[(name, value)] = line
+            lines.append(line)
 
     def _is_framing(self, name: bytes, value: bytes, status: int) -> bool:
         """Whether it is said in our own words, or not at all."""
@@ -59,8 +77,11 @@ class ReplyHead:
 
     def render(self, *more: bytes) -> bytes:
         """The whole head, with these lines at its end. Raises RuntimeError."""
-        head = b"".join([*self._lines, *more, b"\r\n"])
-        ends = self._number + len(more) + 1
+        lines = self._lines
+        lines += more
+        lines.append(b"\r\n")
+        head = b"".join(lines)
+        ends = len(lines)
         if head.count(b"\n") != ends or head.count(b"\r") != ends:
             # Somebody else's words would begin a header, or an answer, of their own.
             raise RuntimeError("A header of the answer has a line end in it.")

@@ -78,13 +78,11 @@ class HttpServer:
 
     def start(self, cycle: Cycle) -> None:
         self.cycles.add(cycle)
-        cycle.task = self._loop.create_task(self._run(cycle))
+        cycle.task = self._loop.create_task(cycle.run(self._application, self._cycle_ended))
 
-    async def _run(self, cycle: Cycle) -> None:
-        try:
-            await cycle.run(self._application)
-        finally:
-            self.cycles.discard(cycle)
+    def _cycle_ended(self, cycle: Cycle) -> None:
+        self.cycles.discard(cycle)
+        if self.is_stopping:
             self._ended.wake()
 
     def connection_lost(self, connection: HttpProtocol) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from gateway.http import Limits
-from tests.gateway.http.wire import Echo, serving
+from relay.asgi_types import Receive, Scope, Send
+from tests.gateway.http.stage import Stage
+from tests.gateway.http.wire import Echo, reply, serving
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
@@ -219,3 +221,66 @@ async def test_a_long_body_is_no_long_head() -> None:
             await wire.send(POST + b"content-length: %d\r\n\r\n" % len(body) + body)
             assert (await wire.answer()).body == b"/:" + body
     assert echo.bodies == [body, body]
+
+
+HEADS = [
+    b"POST /a HTTP/1.1\r\nhost: x\r\nContent-Length: 3\r\na: b\r\n\r\n123",
+    b"POST /a HTTP/1.1\r\nhost: x\r\nContent-Length: 12\r\na: b\r\n\r\n123456789012",
+    b"POST /a HTTP/1.1\r\nhost: x\r\nContent-Length: 0\r\na: b\r\n\r\n",
+    b"POST /a HTTP/1.1\r\nhost: x\r\nContent-Length: 3\r\na: c\r\n\r\n123",
+    b"POST /b HTTP/1.1\r\nhost: x\r\nContent-Length: 3\r\na: c\r\n\r\n123",
+    b"POST /b HTTP/1.1\r\nhost: x\r\na: c\r\nContent-Length: 3\r\n\r\n123",
+    b"POST /b HTTP/1.1\r\nhost: x\r\na: c\r\nContent-Length: 3\r\nd: e\r\n\r\n123",
+    b"POST http://y/b HTTP/1.1\r\nContent-Length: 3\r\nHost: x\r\n\r\n123",
+    b"POST http://y/b HTTP/1.1\r\nContent-Length: 2\r\nHost: x\r\n\r\n12",
+    b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"GET /b HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("first", range(len(HEADS)))
+async def test_a_head_is_read_the_same_whatever_came_before(first: int) -> None:
+    """Most heads are the one before but for a length, and are not parsed again."""
+    for second in HEADS:
+        alone, behind = Echo(), Echo()
+        stages = [Stage(alone), Stage(behind)]
+        stages[1].feed(HEADS[first])
+        await stages[1].idle()
+        for _ in range(2):
+            for stage in stages:
+                stage.feed(second)
+                await stage.idle()
+        assert behind.scopes[1:] == alone.scopes
+        assert behind.bodies[1:] == alone.bodies
+        assert len(alone.scopes) == 2
+        for stage in stages:
+            stage.lose()
+
+
+@pytest.mark.parametrize("length", [b"+3", b"3 3", b"", b"-1", b"0x3", b"9" * 19, b"3\r\n"])
+async def test_a_known_head_with_another_length_is_no_less_strict(length: bytes) -> None:
+    echo = Echo()
+    stage = Stage(echo)
+    stage.feed(HEADS[0])
+    await stage.idle()
+    stage.feed(b"POST /a HTTP/1.1\r\nhost: x\r\nContent-Length: %b\r\na: b\r\n\r\n123" % length)
+    await stage.idle()
+    assert len(echo.scopes) == 1 or length == b"3\r\n"
+    stage.lose()
+
+
+async def test_what_an_application_does_to_its_scope_stays_there() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["path"], list(scope["headers"])))
+        scope["path"] = "/changed"
+        scope["headers"].clear()
+        await reply(send, b"")
+
+    seen: list[Any] = []
+    stage = Stage(application)
+    for _ in range(2):
+        stage.feed(HEADS[0])
+        await stage.idle()
+    assert seen[0] == seen[1]
+    stage.lose()
