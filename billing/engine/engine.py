@@ -147,11 +147,16 @@ class MoneyEngine:
             worker.stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_seconds):
+                answered_at = now()
                 while self._workers:
-                    await self._wind_up()
+                    if await self._wind_up():
+                        answered_at = now()
+                    elif now() - answered_at > 2 * self.settings.timing.timeout:
+                        break  # The journal keeps it all.
                     await asyncio.sleep(STOP_POLL_SECONDS)
-                with contextlib.suppress(OutcomeUnknown):
-                    await self.replay_dead_siblings()  # Nobody may be there to do it later.
+                else:
+                    with contextlib.suppress(OutcomeUnknown):
+                        await self.replay_dead_siblings()  # Nobody may be there to do it later.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -163,12 +168,16 @@ class MoneyEngine:
         await self.leases_database.close()
         await self._shipping_database.close()
 
-    async def _wind_up(self) -> None:
+    async def _wind_up(self) -> bool:
+        """Whether the database answered."""
         for worker in self._workers:
             worker.tidy()
-        with contextlib.suppress(OutcomeUnknown):
+        try:
             await self._ship_once()
             await self._finish_retired()
+        except OutcomeUnknown:
+            return False
+        return True
 
     async def _serve_on(self) -> None:
         """A worker that the database has given up only drains; the next one takes over at once."""
