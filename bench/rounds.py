@@ -91,8 +91,6 @@ class Stage:
         found = {candidate.name: Series() for candidate in takes_part}
         for number in range(rounds):
             for candidate in takes_part:
-                if number and found[candidate.name].is_empty:
-                    continue
                 measured = self.measure(candidate, lane)
                 found[candidate.name].add(lane, measured)
             say(f"  {lane.name}: round {number + 1} of {rounds}")
@@ -174,7 +172,10 @@ def stage(makes: Sequence[Make], setting: Setting) -> Iterator[Stage]:
                 continue
             candidates.append(candidate)
         loader = Loader(programs, cores.load)
-        yield Stage(folder=folder, candidates=candidates, loader=loader, skipped=skipped)
+        running = Stage(folder=folder, candidates=candidates, loader=loader, skipped=skipped)
+        for candidate in candidates:
+            running.measure(candidate, chat_lane(seconds=candidate.warm_seconds, connections=10))
+        yield running
 
 
 def chat_lane(*, size: int = 1024, seconds: float, connections: int = 50) -> Lane:

@@ -40,6 +40,7 @@ class Candidate(ABC):
     """One gateway in one configuration. Its headers are those of a customer who may call."""
 
     name: ClassVar[str]
+    warm_seconds: ClassVar[float] = 1.0  # Of calls, before it is measured for the first time.
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

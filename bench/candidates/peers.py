@@ -34,6 +34,8 @@ class Peer(Candidate):
 
     release: ClassVar[str]
     health: ClassVar[str]
+    # Their first calls take seconds, and are no measure of the others.
+    warm_seconds = 10.0
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
