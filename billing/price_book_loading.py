@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Literal
 
 from accounts.audit_trail import Actor, audit_event_record
-from accounts.transactions import durable
+from accounts.transactions import durable, transaction_required
 from billing import price_book
 from billing.catalog import PRICE_COLUMNS, price_terms
 from billing.models import Price
@@ -36,13 +36,20 @@ class PriceBookChanges:
 def price_book_load(
     *, actor: Actor, now: dt.datetime, rows: Sequence[PriceRow] | None = None
 ) -> PriceBookChanges:
-    """Take over the book (or the given rows of one, sorted by model and date).
+    """Take over the book (or the given rows of one), as `price_book_take` says."""
+    return price_book_take(actor=actor, now=now, rows=price_book.load() if rows is None else rows)
+
+
+@transaction_required
+def price_book_take(
+    *, actor: Actor, now: dt.datetime, rows: Sequence[PriceRow]
+) -> PriceBookChanges:
+    """Take over rows of a price book, sorted by model and date.
 
     A model that is new gets all of its rows, past ones too. For the others only what is in force
     now or later counts, and the past stays as calls were charged: a changed price ends the present
     row now. Models that the book no longer has keep their price.
     """
-    rows = price_book.load() if rows is None else rows
     writers_take_turns(Price)
     known = set(Price.objects.values_list("model", flat=True))
     outcomes: dict[Outcome, list[str]] = {"added": [], "changed": [], "unchanged": [], "kept": []}

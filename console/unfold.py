@@ -54,6 +54,7 @@ NAVIGATION = [
         "title": "Prices and upstreams",
         "items": [
             _page("Prices", "sell", "billing_price"),
+            _page("Price feeds", "sync_alt", "billing_priceimport"),
             _page("Discounts", "percent", "billing_discount"),
             _page("Channels", "hub", "relay_channel"),
         ],

@@ -6,6 +6,7 @@ from billing.models.ledger import LedgerEntry
 from billing.models.limit import SpendLimit, SpendLimitPeriod
 from billing.models.payment import Payment, PaymentEvent
 from billing.models.price import Discount, Price
+from billing.models.price_import import PriceImport
 from billing.models.refund import Refund
 from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
@@ -23,6 +24,7 @@ __all__ = [
     "Payment",
     "PaymentEvent",
     "Price",
+    "PriceImport",
     "RedemptionCode",
     "Refund",
     "SetAsideRecord",

@@ -13,6 +13,7 @@ from console.admin import (
     organizations,
     payments,
     people,
+    price_imports,
     prices,
     usage,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "organizations",
     "payments",
     "people",
+    "price_imports",
     "prices",
     "usage",
 ]

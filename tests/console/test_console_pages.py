@@ -20,6 +20,7 @@ from billing.models import (
     LedgerEntry,
     Payment,
     PaymentEvent,
+    PriceImport,
     SetAsideRecord,
 )
 from billing.organizations import organization_open
@@ -72,6 +73,12 @@ def full(db: None) -> dict[str, Any]:
         CodeBatch.objects.create(amount_nano_usd=1, count=1, note=PAYLOAD),
         Payment.objects.create(
             organization=organization, provider="stripe", reference=PAYLOAD, amount_nano_usd=1
+        ),
+        PriceImport.objects.create(
+            source=PAYLOAD,
+            form="litellm",
+            changes=[{"model": PAYLOAD, "is_new": True, "changes": [PAYLOAD], "preview": PAYLOAD}],
+            refused=[{"model": PAYLOAD, "reason": PAYLOAD}],
         ),
         rule,
         Alert.objects.create(rule=rule, crossing="1", facts={"x": PAYLOAD}, last_error=PAYLOAD),
