@@ -2,11 +2,15 @@
 
 import datetime as dt
 import os
+import struct
 import time
 import uuid
 
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 _last_ticks = 0
+_WORDS = struct.Struct("256Q")
+_randoms: list[int] = []
+os.register_at_fork(after_in_child=_randoms.clear)  # No two processes may have the same ones.
 
 
 def uuid7() -> uuid.UUID:
@@ -16,8 +20,17 @@ def uuid7() -> uuid.UUID:
     ticks = time.time_ns() * 4096 // 1_000_000
     _last_ticks = ticks = max(ticks, _last_ticks + 1)
     milliseconds, fraction = divmod(ticks, 4096)
-    random = int.from_bytes(os.urandom(8), "big") >> 2
+    random = _random()
     return uuid.UUID(int=(milliseconds << 80) | (fraction << 64) | _VERSION_AND_VARIANT | random)
+
+
+def _random() -> int:
+    """62 bits; asking the kernel for many at once costs hardly more than for one."""
+    while True:
+        try:
+            return _randoms.pop() >> 2
+        except IndexError:
+            _randoms.extend(_WORDS.unpack(os.urandom(_WORDS.size)))
 
 
 def uuid7_floor(moment: dt.datetime | dt.date) -> uuid.UUID:

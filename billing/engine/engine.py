@@ -74,7 +74,7 @@ class MoneyEngine:
         if not self._workers:
             raise EngineUnavailable(self._problem)
         worker = self._workers[-1]
-        hold = await worker.hold_open(request)
+        hold = worker.hold_now(request) or await worker.hold_open(request)
         self._owners[hold] = worker
         return hold
 

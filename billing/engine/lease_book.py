@@ -57,6 +57,14 @@ class LeaseBook:
 
     # --- Opening holds ---------------------------------------------------------------------------
 
+    def hold_now(self, request: HoldRequest) -> Hold | None:
+        """The hold, if the lease has the money for it. Raises EngineUnavailable."""
+        account = self.accounts.get(request.organization_id)
+        if account is None or account.lease is None:
+            return None
+        self._check_open()
+        return self._hold_now(account, request, answered=False)
+
     async def hold_open(self, request: HoldRequest) -> Hold:
         """Raises InsufficientQuota, EngineUnavailable."""
         account = self.accounts.get(request.organization_id)

@@ -63,6 +63,16 @@ class Worker:
         if self.retired or now() >= self.fence:
             raise EngineUnavailable("this worker's leases are not renewed")
 
+    def hold_now(self, request: HoldRequest) -> Hold | None:
+        """The hold, if the lease has the money for it; nearly always it does.
+
+        Raises EngineUnavailable.
+        """
+        hold = self.book.hold_now(request)
+        if hold is not None:
+            self.holds.add(hold)
+        return hold
+
     async def hold_open(self, request: HoldRequest) -> Hold:
         """Raises InsufficientQuota, EngineUnavailable."""
         hold = await self.book.hold_open(request)

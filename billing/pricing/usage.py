@@ -5,6 +5,7 @@ OpenAI reports totals with overlapping breakdowns: cached, audio and image token
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 from msgspec import Struct
 from msgspec.structs import force_setattr, replace
@@ -24,6 +25,7 @@ INPUT_BUCKETS = (
 )
 OUTPUT_BUCKETS = ("output_tokens", "output_audio_tokens", "output_image_tokens")
 BUCKETS = INPUT_BUCKETS + OUTPUT_BUCKETS
+_buckets = attrgetter(*BUCKETS)
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -64,26 +66,11 @@ class Usage(Struct, frozen=True, kw_only=True):
             raise AbsurdUsage("the cached buckets do not add up to cached_tokens")
         if not 0 <= self.reasoning_tokens <= self.completion_tokens:
             raise AbsurdUsage("reasoning_tokens exceed completion_tokens")
-        self._check_signs()
+        # The sums above would hide a negative bucket behind a larger one.
+        if min(_buckets(self)) < 0:
+            raise AbsurdUsage("a bucket is negative")
         if self.counts is not NO_COUNTS:
             force_setattr(self, "counts", Counts(self.counts) or NO_COUNTS)
-
-    def _check_signs(self) -> None:
-        # The sums above would hide a negative bucket behind a larger one.
-        smallest = min(
-            self.input_tokens,
-            self.cached_input_tokens,
-            self.cache_write_tokens,
-            self.input_audio_tokens,
-            self.cached_input_audio_tokens,
-            self.input_image_tokens,
-            self.cached_input_image_tokens,
-            self.output_tokens,
-            self.output_audio_tokens,
-            self.output_image_tokens,
-        )
-        if smallest < 0:
-            raise AbsurdUsage("a bucket is negative")
 
     @property
     def total_tokens(self) -> int:
@@ -91,7 +78,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     def units(self) -> dict[str, int]:
         """The billed buckets that are not empty, and the counts."""
-        units = {name: count for name in BUCKETS if (count := getattr(self, name))}
+        units = {name: count for name, count in zip(BUCKETS, _buckets(self), strict=True) if count}
         if self.counts is not NO_COUNTS:
             units.update(self.counts)
         return units
