@@ -1,6 +1,7 @@
 """python -m bench quick | ...: see bench/README.md."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     again.add_argument("folder", type=Path)
     again.set_defaults(run=_render)
     chosen = parser.parse_args(arguments)
+    # Whoever is told to end still ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         status: int = chosen.run(chosen)
     except Unavailable as reason:

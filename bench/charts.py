@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 760
-_LABEL, _FIGURE = 150, 150  # What is left of the bars and what is right of them.
+_LABEL, _FIGURE = 185, 165  # What is left of the bars and what is right of them.
 _BAR, _GAP, _TOP = 22, 12, 64
 _ACCENT, _PLAIN = "#2f6fed", "#a9b4c2"
 _STYLE = """
@@ -75,16 +75,15 @@ def line(axes: Axes, points: Sequence[tuple[float, float]]) -> str:
     for tick in ticks:
         y = floor - (floor - _TOP) * tick / ticks[-1]
         lines.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        lines.append(_text(left - 8, y + 4, short(tick), kind="soft", anchor="end"))
+        lines.append(_text(left - 8, y + 4, f"{tick:g}", kind="soft", anchor="end"))
     path = " ".join(place(x, y) for x, y in points)
     lines += [
         f'<polyline points="{path}" fill="none" stroke="{_ACCENT}" stroke-width="2"/>',
         _text(left, floor + 18, "0", kind="soft"),
-        _text(right, floor + 18, short(most_x), kind="soft", anchor="end"),
+        _text(right, floor + 18, f"{most_x:.0f}", kind="soft", anchor="end"),
         _text((left + right) / 2, floor + 34, escape(axes.x), kind="soft", anchor="middle"),
-        _text(left, _TOP - 8, escape(axes.y), kind="soft"),
     ]
-    return _svg(axes.title, axes.subtitle, lines, height=height)
+    return _svg(axes.title, f"{axes.y}; {axes.subtitle}", lines, height=height)
 
 
 def scale(most: float) -> list[float]:

@@ -49,7 +49,9 @@ def python(tmp_path: Path, customization: str) -> str:
     return f"PYTHON={wrapper}"
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "requirements", "clean", "help"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "bench", "bench-short", "check", "requirements", "clean", "help"]
+)
 def test_targets_exist(target: str) -> None:
     done = make(ROOT, "--dry-run", target)
     assert done.returncode == 0, done.stderr
