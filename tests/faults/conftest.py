@@ -10,9 +10,11 @@ from typing import Any, Protocol
 import pytest
 
 from tests.billing.engine.support import Bank
-from tests.faults.customers import Customer, Customers, customers_create
+from tests.faults.books import check_books_afterwards
+from tests.faults.customers import MODEL, Customer, Customers, customers_create
 from tests.faults.folders import temporary_folder
 from tests.faults.product import Product
+from tests.faults.upstream import UPSTREAM_PORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,32 @@ def made() -> Iterator[Made]:
         finally:
             run_alone(product.kill_everything())
         yield Made(data=folder / "var", customers=customers)
+
+
+@pytest.fixture(scope="session")
+def product(made: Made) -> Iterator[Product]:
+    """One product for many tests, whose calls go to the scripted upstream first."""
+    with copied(made) as data:
+        product = Product(data, SCRIPTED_KEY="sk-scripted")
+        try:
+            run_alone(product.start())
+            url = f"http://127.0.0.1:{UPSTREAM_PORT}/v1"
+            product.manage(
+                "channel_add",
+                "scripted",
+                "--base-url",
+                url,
+                "--key-env",
+                "SCRIPTED_KEY",
+                "--models",
+                MODEL,
+            )
+            yield product
+            run_alone(product.stop())
+            check_books_afterwards(product, [])
+            assert product.alarms() == []
+        finally:
+            run_alone(product.kill_everything())
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ _ORGANIZATIONS = (
     ("modest", "", "0.01", ""),
     ("idle", "", "0", "100"),
     ("unseen", "", "0", "100"),
+    ("changed", "", "0", "100"),
+    ("edited", "strict", "0", "100"),
+    ("crowd", "strict", "0", "0.00162"),
 )
 
 

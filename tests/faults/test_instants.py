@@ -2,23 +2,23 @@
 
 import asyncio
 from asyncio import StreamWriter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from tests.faults.books import Record, charge, check_books, check_books_afterwards
-from tests.faults.conftest import Made, copied, run_alone
-from tests.faults.customers import MODEL, Customers
+from tests.faults.books import Record, charge, check_books
+from tests.faults.customers import Customers
 from tests.faults.http_client import Connection
 from tests.faults.journals import opened, settled
 from tests.faults.load import PATH, Reply, Wish, call
-from tests.faults.product import Product, free_port, kill, until
-from tests.faults.scenes import both, incarnations
+from tests.faults.product import Product, kill, until
+from tests.faults.scenes import both, incarnations, serving
 from tests.faults.upstream import (
     FINISH,
     STREAM_HEAD,
+    UPSTREAM_PORT,
     USAGE,
     USAGE_EVENT,
     Script,
@@ -27,36 +27,9 @@ from tests.faults.upstream import (
     content,
 )
 
-UPSTREAM_PORT = free_port()
 # More than all buffers between a worker and a client that does not read.
 HUGE_CHARACTERS = 16 * 1024 * 1024
 PLAIN = Wish(prompt_tokens=USAGE["prompt_tokens"], completion_tokens=USAGE["completion_tokens"])
-
-
-@pytest.fixture(scope="module")
-def product(made: Made) -> Iterator[Product]:
-    """One product for all these tests, whose calls go to the scripted upstream first."""
-    with copied(made) as data:
-        product = Product(data, SCRIPTED_KEY="sk-scripted")
-        try:
-            run_alone(product.start())
-            url = f"http://127.0.0.1:{UPSTREAM_PORT}/v1"
-            product.manage(
-                "channel_add",
-                "scripted",
-                "--base-url",
-                url,
-                "--key-env",
-                "SCRIPTED_KEY",
-                "--models",
-                MODEL,
-            )
-            yield product
-            run_alone(product.stop())
-            check_books_afterwards(product, [])
-            assert product.alarms() == []
-        finally:
-            run_alone(product.kill_everything())
 
 
 class Scene:
@@ -81,13 +54,6 @@ class Scene:
         return {record.request_id.hex: record for record in found}
 
 
-async def serving(product: Product) -> None:
-    await until(
-        lambda: [bool(incarnations(product, w)) for w in product.workers()] == [True, True],
-        "two workers that serve",
-    )
-
-
 @asynccontextmanager
 async def scene(product: Product, script: Script) -> AsyncIterator[tuple[Scene, Connection]]:
     """With a connection to the worker that will be killed."""
@@ -108,16 +74,16 @@ def pieces_then_silence(*pieces: bytes) -> Script:
 @pytest.mark.parametrize(
     ("stream", "pieces"),
     [
-        pytest.param(False, (), id="no answer yet"),
-        pytest.param(True, (STREAM_HEAD, content("Hello")), id="in the middle of a stream"),
+        pytest.param(False, (), id="f2: no answer yet"),
+        pytest.param(True, (STREAM_HEAD, content("Hello")), id="f3: in the middle of a stream"),
         pytest.param(
             True,
             (STREAM_HEAD, content("Hello"), FINISH, USAGE_EVENT),
-            id="after the usage and before the end",
+            id="f4: after the usage and before the end",
         ),
     ],
 )
-async def test_a_call_that_did_not_end_is_lost_and_free(
+async def test_f2_f3_f4_a_call_that_did_not_end_is_lost_and_free(
     product: Product, customers: Customers, stream: bool, pieces: tuple[bytes, ...]
 ) -> None:
     async with scene(product, pieces_then_silence(*pieces)) as (scene_, connection):
@@ -135,11 +101,10 @@ async def test_a_call_that_did_not_end_is_lost_and_free(
     assert (record.outcome, record.charge, record.worker) == ("lost", 0, scene_.worker)
 
 
-async def test_a_call_that_was_settled_is_charged_though_its_last_byte_was_not_sent(
+async def test_f5_a_call_that_was_settled_is_charged_though_its_last_byte_was_not_sent(
     product: Product, customers: Customers
 ) -> None:
     """Between the append to the journal and the last byte; and before the record was shipped."""
-
     gate = asyncio.Event()
 
     async def script(writer: StreamWriter) -> None:
@@ -194,7 +159,7 @@ async def test_a_call_is_recorded_when_its_last_byte_is_seen(
         await scene_.records(reply)
 
 
-async def test_a_call_that_waits_for_its_money_leaves_nothing(
+async def test_f1_a_call_that_waits_for_its_money_leaves_nothing(
     product: Product, customers: Customers
 ) -> None:
     """Before the lease was granted, so before the call was sent or written down anywhere."""

@@ -57,7 +57,7 @@ async def told(connections: list[Connection], *, ready: bool) -> float:
     return time.monotonic() - begin
 
 
-async def test_postgres_is_killed_under_load(launch: Launch, payers: list[Customer]) -> None:
+async def test_f11_postgres_is_killed_under_load(launch: Launch, payers: list[Customer]) -> None:
     product = await launch()
     async with Load(callers(product.port, CALLERS), payers) as load:
         await load.complete(100)
@@ -76,7 +76,8 @@ async def test_postgres_is_killed_under_load(launch: Launch, payers: list[Custom
     check_books_afterwards(product, load.replies)
 
 
-async def test_postgres_stays_away(launch: Launch, customers: Customers) -> None:
+async def test_f11_f12_postgres_stays_away(launch: Launch, customers: Customers) -> None:
+    """Calls end, and are settled, while it is dead: so no reply waits for it."""
     product = await launch(**SHORT)
     standard, idle, unseen = (customers[name] for name in ("standard", "idle", "unseen"))
     async with both(product) as groups:
@@ -100,7 +101,7 @@ async def test_postgres_stays_away(launch: Launch, customers: Customers) -> None
     check_books_afterwards(product, replies)
 
 
-async def test_postgres_stands_still(launch: Launch, customers: Customers) -> None:
+async def test_f11_f12_postgres_stands_still(launch: Launch, customers: Customers) -> None:
     product = await launch()
     standard, idle, unseen = (customers[name] for name in ("standard", "idle", "unseen"))
     async with both(product) as groups:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -45,14 +46,36 @@ async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
     process.wait()
 
 
-async def test_redis_is_killed(launch: Launch, payers: list[Customer], redis: Redis) -> None:
+def say(port: int, *words: str) -> str:
+    """What Redis answers to one command."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"{' '.join(words)}\r\n".encode())
+        return connection.recv(65536).decode("utf-8", "replace")
+
+
+def fill_with_garbage(port: int) -> None:
+    """Whatever is there says something else from now on."""
+    for line in say(port, "KEYS", "*").splitlines():
+        if line and line[0] not in "*$":
+            say(port, "SET", line, "999999999999999999999")
+
+
+async def test_f10_redis_lies_forgets_stands_still_and_is_killed(
+    launch: Launch, payers: list[Customer], redis: Redis
+) -> None:
     port, process = redis
     product = await launch(REDIS_URL=f"redis://127.0.0.1:{port}/0")
     async with Load(callers(product.port, CALLERS), payers) as load:
-        await load.complete(60)
+        await load.complete(40)
+        fill_with_garbage(port)
+        await load.complete(20)
+        assert say(port, "FLUSHALL").startswith("+OK")
+        await load.complete(20)
+        process.send_signal(signal.SIGSTOP)
+        await load.complete(40)
         process.kill()
         process.wait()
-        await load.complete(60)
+        await load.complete(40)
     assert set(load.codes) <= {"complete", "429"}
     await check_books(product, load.replies)
     await product.stop()

@@ -12,7 +12,7 @@ from tests.faults.journals import opened
 from tests.faults.load import Load, Reply, Wish, call, callers
 from tests.faults.product import Product, gone, kill, until
 
-NUMBER = 6
+NUMBER = 49
 DRAIN_SECONDS = 3
 # Streams that end within the drain, and streams and answers that do not.
 SHORT = Wish(stream=True, include_usage=True, completion_tokens=20, chunks=20, chunk_delay_ms=60)
@@ -44,7 +44,7 @@ async def calls_until_stop(
     return replies
 
 
-async def test_calls_get_their_time(launch: Launch, customers: Customers) -> None:
+async def test_f6_calls_get_their_time(launch: Launch, customers: Customers) -> None:
     product = await launch(DRAIN_SECONDS=str(DRAIN_SECONDS))
     wishes = [SHORT] * NUMBER + [LONG] * NUMBER + [SLOW] * 2
     replies = await calls_until_stop(product, customers, wishes)
@@ -66,7 +66,7 @@ async def test_calls_get_their_time(launch: Launch, customers: Customers) -> Non
     assert product.alarms() == []
 
 
-async def test_a_stop_under_load(launch: Launch, customers: Customers) -> None:
+async def test_f6_a_stop_under_load(launch: Launch, customers: Customers) -> None:
     product = await launch(DRAIN_SECONDS=str(DRAIN_SECONDS))
     async with Load(callers(product.port, 24), [customers["strict"]]) as load:
         await load.complete(100)

@@ -10,7 +10,10 @@ from typing import Any, Self
 
 from tests.faults.customers import MODEL
 from tests.faults.http_client import hang_up
+from tests.faults.product import free_port
 
+# Where the channel of the shared product leads to.
+UPSTREAM_PORT = free_port()
 USAGE = {"prompt_tokens": 120, "completion_tokens": 34, "total_tokens": 154}
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 # What a script gets: it writes what it likes, and waits for what it likes.
