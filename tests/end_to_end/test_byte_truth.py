@@ -94,6 +94,9 @@ def test_of_a_stream_only_the_wish_for_usage_is_changed(
     body = chat_body(stream=True, stream_options=options, user="u1", simulate={"tag": tag})
     assert customer.post(body).status_code == 200
     sent = upstream.received(tag)["body"]
+    # And what names an end user is kept apart from other tenants' users.
+    assert sent.pop("user").endswith("-u1")
+    del body["user"]
     assert sent == {**body, "stream_options": {**(options or {}), "include_usage": True}}
     assert list(sent) == list(body)
 

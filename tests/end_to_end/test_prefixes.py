@@ -35,11 +35,6 @@ FOLDED = (
 )
 BARE = ("/models", f"/models/{MODEL}", *(path for path in READS if path.startswith("/dashboard")))
 NOT_OFFERED = (
-    ("POST", "/v1/completions"),
-    ("POST", "/v1/responses"),
-    ("POST", "/v1/embeddings"),
-    ("POST", "/v1/images/generations"),
-    ("POST", "/v1/audio/speech"),
     ("POST", "/v1/fim/completions"),
     ("GET", "/v1"),
     ("GET", "/v1/"),
@@ -49,6 +44,17 @@ NOT_OFFERED = (
     ("POST", "/v1/chat/completions/.."),
     ("GET", "/v1/models/.."),
     ("DELETE", "/v1/nothing"),
+)
+
+OFFERED_ELSEWHERE = (
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files/file-1/content"),
+    ("POST", "/openai/v1/batches"),
+    ("POST", "/v1/realtime/sessions"),
+    ("POST", "/v1/videos"),
+    ("GET", "/v1/chat/completions/chatcmpl-1"),
+    ("DELETE", "/v1/conversations/conv_1"),
+    ("POST", "/v1/responses/resp_1/retry"),
 )
 
 
@@ -128,6 +134,14 @@ def test_what_is_not_offered_is_a_404_in_json(customer: Customer, method: str, p
     assert reply.status_code == 404
     assert error_of(reply)["code"] == "unknown_url"
     assert "/v1/chat/completions" in error_of(reply)["message"]
+
+
+@pytest.mark.parametrize(("method", "path"), OFFERED_ELSEWHERE)
+def test_what_only_openai_offers_says_so(customer: Customer, method: str, path: str) -> None:
+    body = chat_body() if method == "POST" else None
+    reply = customer.http.request(method, path, json=body, headers=customer.authorization)
+    assert (reply.status_code, error_of(reply)["code"]) == (404, "unknown_url")
+    assert "not offered" in error_of(reply)["message"]
 
 
 @pytest.mark.parametrize(

@@ -255,9 +255,11 @@ def test_models_whose_ids_have_punctuation(witness: Customer) -> None:
 
 
 def test_what_codex_and_continue_try_first_is_refused_at_once(witness: Customer) -> None:
+    # To this status alone the agent answers with HTTP at once.
+    handshake = {"connection": "upgrade", "upgrade": "websocket", **witness.authorization}
+    reply = witness.http.get("/v1/responses", headers=handshake)
+    assert (reply.status_code, error_of(reply)["code"]) == (426, "upgrade_required")
     refused = [
-        witness.get("/v1/responses"),
-        witness.post({"model": "gpt-5.4", "input": []}, "/v1/responses"),
         witness.post({"model": "gpt-4o", "prompt": "def f("}, "/v1/fim/completions"),
         witness.post(
             {"model": "gpt-4o", "messages": HI},
