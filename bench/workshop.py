@@ -1,5 +1,6 @@
 """Where a run keeps its files, its programs and its processes."""
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -16,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "bench" / "native"
 PROGRAMS = ("upstream", "calls", "streams")
 _COMPILER = ("cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 
@@ -84,6 +87,12 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = STA
         time.sleep(0.02)
 
 
+def _settle(cores: frozenset[int]) -> None:
+    """Take the cores, and end with the bench, however that ends."""
+    os.sched_setaffinity(0, cores)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Process:
     """A child on cores of its own, with a log; ended in order, or at once if it will not."""
 
@@ -106,8 +115,8 @@ class Process:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                # Nothing but a system call, in a process that has no other thread yet.
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509
+                # Nothing but system calls, in a process that has no other thread yet.
+                preexec_fn=lambda: _settle(cores),  # noqa: PLW1509
             )
 
     @property
