@@ -63,14 +63,13 @@ def usage_doubled(usage: Usage) -> Usage:
     """The usage with every count doubled, or itself where it was given verbatim."""
     if isinstance(usage, msgspec.Raw):
         return usage
-    return {
-        key: usage_doubled(value)
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, str)
-        else 2 * value
-        for key, value in usage.items()
-    }
+    return {key: _doubled(value) for key, value in usage.items()}
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return usage_doubled(value)
+    return 2 * value if isinstance(value, int | float) else value
 
 
 def _flat(counted: dict[str, Any], *, each: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from relay.simulator.responses.requests import (
     Json,
     ResponseRequest,
     input_tokens,
+    items_check,
     parts_of,
     response_request_parse,
 )
@@ -123,6 +124,7 @@ class ResponseEndpoints:
 
     def conversation_create(self, call: Call) -> Answer:
         request = body_decode(call.body or b"{}", decoder=_CONVERSATION_DECODER)
+        items_check(request.items or [], param="items")
         digest = self._digest(call)
         conversation = Conversation(
             id=f"conv_{digest[:48]}",

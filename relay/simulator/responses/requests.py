@@ -38,7 +38,7 @@ class ResponseRequest(msgspec.Struct, frozen=True, kw_only=True):
     prompt: Json | None = None
     tools: list[Json] | None = None
     tool_choice: str | Json | None = None
-    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: Annotated[int, Meta(ge=LEAST_OUTPUT_TOKENS)] | None = None
     text: Json | None = None
@@ -110,14 +110,21 @@ def response_request_parse(body: bytes) -> ResponseRequest:
         raise bad_request("Background responses must be stored.", param="store")
     if request.input is None and not request.conversation and not request.prompt:
         raise missing("input")
-    for index, item in enumerate(request.items):
-        _item_check(item, param=f"input[{index}]")
+    items_check(request.items, param="input")
     knobs_check(request.knobs, stream=bool(request.stream), is_response=True)
     return request
 
 
+def items_check(items: list[Json], *, param: str) -> None:
+    """Raises Refusal."""
+    for index, item in enumerate(items):
+        _item_check(item, param=f"{param}[{index}]")
+
+
 def _item_check(item: Json, *, param: str) -> None:
     kind = item.get("type", "message")
+    if not isinstance(kind, str):
+        raise bad_request(f"Invalid value: '{kind}'.", param=f"{param}.type")
     if kind != "message":
         return
     if item.get("role") not in _ROLES:
@@ -134,7 +141,12 @@ def parts_of(item: Json) -> list[Json]:
     content = item.get("content")
     if isinstance(content, str):
         return [{"type": "input_text", "text": content}]
-    return content if isinstance(content, list) else []
+    return _dicts(content)
+
+
+def _dicts(value: Any) -> list[Json]:
+    """What of the value can be looked into."""
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def item_text(item: Json) -> str:
@@ -159,7 +171,7 @@ def _strings(item: Json) -> Iterator[str]:
         value = item.get(field)
         if isinstance(value, str):
             yield value
-    for part in [*parts_of(item), *item.get("summary", ())]:
+    for part in [*parts_of(item), *_dicts(item.get("summary"))]:
         text = part.get("text") or part.get("refusal")
         if isinstance(text, str):
             yield text

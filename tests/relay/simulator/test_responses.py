@@ -249,6 +249,7 @@ def test_the_served_tier_and_model_may_differ(upstream: Upstream) -> None:
         ({"input": [{"role": "robot", "content": "a"}]}, 400, "input[0].role"),
         ({"input": [{"role": "user"}]}, 400, "input[0].content"),
         ({"input": [{"role": "user", "content": [1]}]}, 400, "input[0].content[0].type"),
+        ({"input": [{"type": 5}]}, 400, "input[0].type"),
         ({"max_output_tokens": 15}, 400, "max_output_tokens"),
         ({"stream_options": {}}, 400, "stream_options"),
         ({"background": True, "store": False}, 400, "store"),
@@ -264,6 +265,20 @@ def test_a_bad_request_is_refused(
 
     assert response.status == status
     assert response.document()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "reasoning", "summary": 5},
+        {"type": "reasoning", "summary": ["text"]},
+        {"type": "future_item", "content": [1], "output": {"a": 1}},
+        {"type": "item_reference", "id": "msg_1"},
+        {"role": "user", "content": [{"type": "input_text", "text": 5}]},
+    ],
+)
+def test_an_unusual_item_does_no_harm(upstream: Upstream, item: dict[str, Any]) -> None:
+    assert call(upstream, input=[item]).status == 200
 
 
 def test_an_error_is_what_the_sdk_expects(client: OpenAI) -> None:
