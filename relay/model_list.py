@@ -1,5 +1,6 @@
 """GET /models and /models/{id}: what this key may call. Nobody upstream is asked."""
 
+import datetime as dt
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ JSON = ((b"content-type", b"application/json"),)
 
 
 async def model_list(exchange: Exchange, principal: Principal, runtime: Runtime) -> None:
-    data = [_document(model) for model in _callable(principal, runtime)]
+    data = [model_document(model) for model in _callable(principal, runtime)]
     await _answer(exchange, {"object": "list", "data": data})
 
 
@@ -23,7 +24,7 @@ async def model_get(exchange: Exchange, principal: Principal, runtime: Runtime, 
     """Raises RelayError."""
     for model in _callable(principal, runtime):
         if model.model == name:
-            await _answer(exchange, _document(model))
+            await _answer(exchange, model_document(model))
             return
     raise errors.model_not_found(name)
 
@@ -39,9 +40,14 @@ def _callable(principal: Principal, runtime: Runtime) -> list[PricedModel]:
     ]
 
 
-def _document(model: PricedModel) -> dict[str, Any]:
+def model_document(model: PricedModel) -> dict[str, Any]:
+    """What a client is told of a model, and whether upstream has retired it."""
     # No null anywhere: some clients drop the whole list for one.
-    return {"id": model.model, "object": "model", "created": model.priced_at, "owned_by": OWNER}
+    document = {"id": model.model, "object": "model", "created": model.priced_at, "owned_by": OWNER}
+    if model.deprecated_on is not None:
+        document["deprecated_on"] = model.deprecated_on.isoformat()
+        document["retired"] = model.deprecated_on <= dt.datetime.now(dt.UTC).date()
+    return document
 
 
 async def _answer(exchange: Exchange, document: dict[str, Any]) -> None:
