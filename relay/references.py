@@ -87,6 +87,8 @@ def _inside(value: Any, path: str) -> Iterator[Reference]:
             yield from _inside(item, path)
     elif isinstance(value, Mapping):
         for name, below in value.items():
+            if name == "parameters" and value.get("type") == "function":
+                continue  # It describes what the model may write, ids among it or not.
             field = f"{path}.{name}"
             if name in ID_FIELDS:
                 yield from _ids(field, below)
