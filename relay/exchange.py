@@ -34,15 +34,15 @@ class Exchange:
         self.started_at = time.monotonic()
         self.status = 0  # Of the answer; 0 while there is none.
         self.log: dict[str, Any] = {}  # What the endpoint adds to the log line of this exchange.
+        self._fields: dict[bytes, bytes] | None = None
         self._receive = receive
         self._send = send
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; names are lower case."""
-        for known, value in self.headers:
-            if known == name:
-                return value
-        return None
+        if self._fields is None:
+            self._fields = dict(reversed(self.headers))
+        return self._fields.get(name)
 
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises RelayError, ClientLeft."""
@@ -103,8 +103,8 @@ class Exchange:
 
     def _check_announced(self, limit_bytes: int) -> None:
         """Refuse a body by what its head says of it. Raises RelayError."""
-        encoding = (self.header(b"content-encoding") or b"identity").strip().lower()
-        if encoding not in (b"identity", b""):
+        encoding = self.header(b"content-encoding")
+        if encoding and (encoding := encoding.strip().lower()) not in (b"identity", b""):
             raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit_bytes:

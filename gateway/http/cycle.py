@@ -224,10 +224,11 @@ class Cycle:
     def _fail(self) -> None:
         """The application ended before its answer did."""
         self.keep_alive = False
-        if not self.has_sent:
-            self._pending_head = b""
+        if not self._started:
             with_body = self._scope["method"] != "HEAD"
             self._connection.write(internal_error(with_body=with_body))
+        elif self._pending_head:
+            self._flush_head()
         elif self._framing == CLOSED:
             # An orderly end would be taken for the end of a whole answer.
             self._connection.reset()

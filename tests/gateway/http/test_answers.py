@@ -157,21 +157,12 @@ async def _say_nothing(scope: Scope, receive: Receive, send: Send) -> None:
     pass
 
 
-async def _only_begin(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, (b"content-length", b"5"))
-
-
 async def _split_the_answer(scope: Scope, receive: Receive, send: Send) -> None:
     await start(send, (b"a", b"b\r\nset-cookie: c"))
 
 
 async def _begin_with_a_body(scope: Scope, receive: Receive, send: Send) -> None:
     await piece(send, b"x")
-
-
-async def _say_too_much_at_once(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, (b"content-length", b"1"))
-    await piece(send, b"xyz", more=False)
 
 
 async def _say_something_else(scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,10 +178,8 @@ async def _answer_in_between(scope: Scope, receive: Receive, send: Send) -> None
     [
         _raise,
         _say_nothing,
-        _only_begin,
         _split_the_answer,
         _begin_with_a_body,
-        _say_too_much_at_once,
         _say_something_else,
         _answer_in_between,
     ],
@@ -249,6 +238,22 @@ async def test_a_body_that_ends_too_early_breaks_the_connection(
         await wire.send(GET)
         assert (await wire.rest()).endswith(b"\r\n\r\nx")
     assert "not as long" in caplog.text
+
+
+@pytest.mark.parametrize("body", [None, b"xyz"])
+async def test_a_head_without_its_body_breaks_the_connection(
+    body: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-length", b"1"))
+        if body is not None:
+            await piece(send, body, more=False)
+
+    async with serving(application) as served:
+        wire = await served.connect()
+        await wire.send(GET)
+        assert (await wire.rest()).endswith(b"content-length: 1\r\n\r\n")
+    assert len(caplog.records) == 1
 
 
 async def test_nothing_comes_behind_an_answer(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,11 +1,13 @@
-import socket
+import asyncio
 import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
+import uvloop
 from openai import OpenAI
 
+from gateway.http import HttpServer
+from gateway.ports import bind_listener
 from relay.simulator import application
 from tests.relay.simulator.support import KEY, Upstream
 
@@ -14,20 +16,26 @@ from tests.relay.simulator.support import KEY, Upstream
 def upstream() -> Iterator[Upstream]:
     """The simulator under a real server on a loopback port of its own."""
     # Listening before the server runs: early connections wait in the backlog.
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application, log_level="critical", access_log=False, timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    listener = bind_listener("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    loop = uvloop.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        server = HttpServer(application)
+        await server.listen(listener)
+        await stop.wait()
+        await server.close(5.0)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        yield Upstream(listener.getsockname()[1])
+        yield Upstream(port)
     finally:
-        server.should_exit = True
+        loop.call_soon_threadsafe(stop.set)
         thread.join(timeout=10)
-        listener.close()
     assert not thread.is_alive()
+    loop.close()
 
 
 @pytest.fixture
