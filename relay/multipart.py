@@ -227,6 +227,9 @@ def _head_read(raw: bytes) -> PartHead:
         plain_name = name.decode()
     except UnicodeDecodeError as error:
         raise InvalidForm("The name of a part is not UTF-8.") from error
+    if not plain_name or plain_name != plain_name.strip():
+        # Some readers strip it, and then it could be the name of another field.
+        raise InvalidForm("The name of a part is empty, or has blanks around it.")
     content_type = headers.get(b"content-type")
     filename = parameters.get(b"filename", parameters.get(b"filename*"))
     return PartHead(

@@ -1,8 +1,13 @@
 """Forms, however they are cut, and forms that two readers could read differently."""
 
+import io
+from email.parser import BytesFeedParser
+
 import httpx2
 import pytest
-from hypothesis import given
+from django.core.files.uploadhandler import MemoryFileUploadHandler
+from django.http.multipartparser import MultiPartParser
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.multipart import (
@@ -100,6 +105,7 @@ def test_a_form_of_a_real_client_is_read() -> None:
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters='"\\', exclude_categories=["Cc"]))
+NAMES = NAMES.filter(lambda name: name != "" and name == name.strip())
 # Bytes that are likely to look like a part of a delimiter.
 DATA = st.lists(st.sampled_from([b"\r", b"\n", b"-", b"--", b"X", b"Xy", b"\r\n--Xy", b"\0a"]))
 
@@ -127,6 +133,65 @@ def test_it_agrees_with_a_reader_of_whole_forms(
     assert by_name == {
         name: [file.data for file in files] for name, files in expected.files.items()
     }
+
+
+def models_by_django(body: bytes) -> list[str]:
+    meta = {"CONTENT_TYPE": CONTENT_TYPE, "CONTENT_LENGTH": len(body)}
+    fields, _ = MultiPartParser(meta, io.BytesIO(body), [MemoryFileUploadHandler()]).parse()
+    return sorted(fields.getlist("model"))
+
+
+def models_by_email(body: bytes) -> list[str]:
+    parser = BytesFeedParser()
+    parser.feed(f"Content-Type: {CONTENT_TYPE}\r\n\r\n".encode() + body)
+    found = []
+    for part in parser.close().walk():
+        name = part.get_param("name", header="content-disposition")
+        if name == "model" and part.get_filename() is None:
+            value = part.get_payload(decode=True)
+            assert isinstance(value, bytes)
+            found.append(value.decode())
+    return sorted(found)
+
+
+# What is cut out, where, and what comes instead.
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 200),
+        st.integers(0, 4),
+        st.sampled_from(
+            [
+                b"",
+                b"\r",
+                b"\n",
+                b"\r\n",
+                b" ",
+                b"-",
+                b'"',
+                b";",
+                b"\\",
+                b"--XyZ",
+                b"\r\n--XyZ",
+                MODEL,
+            ]
+        ),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=500)
+@given(CHANGES)
+def test_lenient_readers_see_no_other_model(changes: list[tuple[int, int, bytes]]) -> None:
+    body = form((FILE, b"abc\r\n--Xy\r\nd"), (MODEL, b"whisper-1"))
+    for place, size, other in changes:
+        body = body[:place] + other + body[place + size :]
+    try:
+        models = sorted(collect(split(body)).texts("model"))
+    except InvalidForm:
+        return
+
+    assert models == models_by_django(body) == models_by_email(body)
 
 
 @pytest.mark.parametrize("size", [1, 5, 1_000])
@@ -170,6 +235,9 @@ REFUSED = {
     "a name in another notation": form((MODEL + b"; name*=utf-8''other", b"m")),
     "a name with an escape": form((MODEL.replace(b"mod", b"mo\\d"), b"m")),
     "a name that is not UTF-8": form((MODEL.replace(b"mod", b"mo\xffd"), b"m")),
+    "no letter in a name": form((MODEL.replace(b"model", b""), b"m")),
+    "a blank before a name": form((MODEL.replace(b"model", b" model"), b"m")),
+    "a blank behind a name": form((MODEL.replace(b"model", b"model "), b"m")),
     "another disposition": form((MODEL.replace(b"form-data", b"attachment"), b"m")),
     "a transfer encoding": form((MODEL + b"\r\nContent-Transfer-Encoding: base64", b"bQ==")),
 }
