@@ -122,6 +122,11 @@ class Catalog:
             return None
         return Quote(offer.value.terms, self._discount_ppm(model, organization_id, now))
 
+    def is_listed(self, model: str, endpoint: str) -> bool:
+        """Whether the price in force says that the model can be called at this endpoint."""
+        offer = _in_force(self._offers.get(model, ()), self._clock())
+        return offer is not None and endpoint in offer.value.endpoints
+
     def models(self) -> list[PricedModel]:
         """The models on sale, by name."""
         now = self._clock()

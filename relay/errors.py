@@ -134,6 +134,16 @@ def model_not_found(model: str) -> RelayError:
     )
 
 
+def model_not_served(model: str, endpoint: str) -> RelayError:
+    """The model exists, but it is called elsewhere."""
+    return RelayError(
+        404,
+        f"The model {_quoted(model)} is not offered at /v1/{endpoint}.",
+        code="model_not_found",
+        param="model",
+    )
+
+
 def unknown_url(method: str, path: str) -> RelayError:
     return RelayError(
         404,

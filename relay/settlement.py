@@ -101,7 +101,7 @@ def measure_tokens(
 
     `shape` is how many prompts and choices the call has: the model's limits hold for each.
     """
-    usage, flags = _reported(reading.usage, terms, read=read, shape=shape)
+    usage, flags = reported_usage(reading.usage, terms, read=read, shape=shape)
     if usage is not None:
         return Measure(usage, "upstream", flags)
     output = reading.output_text()
@@ -110,13 +110,14 @@ def measure_tokens(
     return Measure(estimate(output), "estimated", flags)
 
 
-def _reported(
+def reported_usage(
     raw: object,
     terms: PriceTerms,
     *,
     read: Callable[[Mapping[str, Any]], Usage],
-    shape: tuple[int, int],
+    shape: tuple[int, int] = (1, 1),
 ) -> tuple[Usage | None, tuple[str, ...]]:
+    """What upstream reported, if it can be true, and flags of what was odd about it."""
     if raw is None:
         return None, ()
     if type(raw) is not dict and not isinstance(raw, Mapping):

@@ -7,6 +7,7 @@ from relay.endpoints.base import Handler
 from relay.endpoints.chat import ChatHandler
 from relay.endpoints.completions import CompletionsHandler
 from relay.endpoints.embeddings import EmbeddingsHandler
+from relay.endpoints.images import GenerationsHandler
 from relay.endpoints.moderations import ModerationsHandler
 from relay.endpoints.responses import (
     CompactHandler,
@@ -14,6 +15,7 @@ from relay.endpoints.responses import (
     ResponsesHandler,
     StoredHandler,
 )
+from relay.endpoints.speech import SpeechHandler
 from relay.endpoints.table import ENDPOINTS
 
 _KINDS: Final[Mapping[str, type[Handler[Any]]]] = {
@@ -24,6 +26,8 @@ _KINDS: Final[Mapping[str, type[Handler[Any]]]] = {
     "responses": ResponsesHandler,
     "responses_compact": CompactHandler,
     "responses_input_tokens": InputTokensHandler,
+    "images_generations": GenerationsHandler,
+    "audio_speech": SpeechHandler,
     "response": StoredHandler,
     "response_cancel": StoredHandler,
     "response_input_items": StoredHandler,

@@ -35,6 +35,8 @@ class Endpoint:
     """What says how much was used."""
     units: tuple[str, ...]
     streamed: bool = False
+    only_listed: bool = False
+    """Only models are served whose price lists the endpoint: no other one has its units."""
     is_free: bool = False
     """Nothing is held and nothing charged, but every call is recorded."""
     echoes: bool = False
@@ -50,6 +52,8 @@ class Endpoint:
 
 
 _TOKENS: Final = ("input tokens", "cached input tokens", "output tokens")
+
+_IMAGES: Final = ("images by quality and size", "input tokens", "output tokens")
 
 _RESPONSE_IDS: Final = (
     "previous_response_id",
@@ -151,6 +155,27 @@ ENDPOINTS: Final = (
         is_free=True,
         echoes=True,
         id_fields=_RESPONSE_IDS,
+    ),
+    Endpoint(
+        operation="images_generations",
+        method="POST",
+        path=("images", "generations"),
+        name="images/generations",
+        meter="usage, or the images that came",
+        units=_IMAGES,
+        streamed=True,
+        only_listed=True,
+    ),
+    Endpoint(
+        operation="audio_speech",
+        method="POST",
+        path=("audio", "speech"),
+        name="audio/speech",
+        meter="usage, or the characters of the input, or how long the sound is",
+        units=("characters", "input tokens", "output tokens", "milliseconds of sound"),
+        streamed=True,
+        only_listed=True,
+        id_fields=("voice.id",),
     ),
     _stored("response", "GET", streamed=True),
     _stored("response", "DELETE"),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from relay.media.adts import parse_adts
 from relay.media.flac import parse_flac
 from relay.media.matroska import parse_matroska
 from relay.media.mp4 import parse_mp4
@@ -85,6 +86,8 @@ def _parser_of(mark: bytes) -> Parser | None:
         return parse_ogg
     if mark.startswith(b"fLaC"):
         return parse_flac
+    if mark[0] == 0xFF and mark[1] & 0xF6 == 0xF0:  # noqa: PLR2004 - MPEG audio that has no layer.
+        return parse_adts
     if mark[0] == 0xFF and mark[1] & 0xE0 == 0xE0:  # noqa: PLR2004 - eleven bits that are set.
         return parse_mpeg
     # Some writers leave zeros between a tag and the first frame.

@@ -131,6 +131,11 @@ class UpstreamResponse(ABC):
 
     @property
     @abstractmethod
+    def has_ended(self) -> bool:
+        """Whether the body came to its end, and all of it was read."""
+
+    @property
+    @abstractmethod
     def silent_seconds(self) -> float:
         """For how long a reader has been waiting for more; 0 while none is."""
 

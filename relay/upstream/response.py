@@ -79,6 +79,11 @@ class EngineResponse(UpstreamResponse):
 
     @property
     @override
+    def has_ended(self) -> bool:
+        return self._is_complete and not self._pieces and self._error is None
+
+    @property
+    @override
     def silent_seconds(self) -> float:
         return self._loop.time() - self._waiting_since if self._waiter is not None else 0.0
 
