@@ -30,10 +30,12 @@ class Item(msgspec.Struct, gc=False):
     action: Any = None
     container_id: Any = None
 
-    def ids(self) -> Iterator[str]:
-        for value in (self.id, self.container_id):
-            if isinstance(value, str):
-                yield value
+    def ids(self, *, is_stored: bool) -> Iterator[str]:
+        """What a later request may name: of a response that is not stored, only its container."""
+        if isinstance(self.id, str) and is_stored:
+            yield self.id
+        if isinstance(self.container_id, str):
+            yield self.container_id
 
 
 class ToolCalls:
@@ -115,7 +117,7 @@ class ResponseAnswer(msgspec.Struct, frozen=True, kw_only=True):
 _UNREADABLE: Final = ResponseAnswer(kind="unreadable")
 
 
-def response_answer(body: bytes) -> ResponseAnswer:
+def response_answer(body: bytes, *, is_stored: bool = True) -> ResponseAnswer:
     """Reads a response, or the items that a conversation was compacted to."""
     try:
         document = decode_document(body)
@@ -128,14 +130,15 @@ def response_answer(body: bytes) -> ResponseAnswer:
         if document.error:
             return ResponseAnswer(kind="error", error=from_upstream_event(document.error))
         return _UNREADABLE
-    tools, ids = ToolCalls(), [document.id] if isinstance(document.id, str) else []
+    upstream_id = document.id if isinstance(document.id, str) else None
+    tools, ids = ToolCalls(), [upstream_id] if upstream_id and is_stored else []
     for item in document.items():
         tools.add(item)
-        ids += item.ids()
+        ids += item.ids(is_stored=is_stored)
     return ResponseAnswer(
         kind="completion",
         usage=document.usage or None,
-        upstream_id=ids[0] if ids and ids[0] == document.id else None,
+        upstream_id=upstream_id,
         served_tier=document.service_tier if isinstance(document.service_tier, str) else None,
         body=with_our_error(body, document.error) if document.error else None,
         document=document,

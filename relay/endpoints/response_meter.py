@@ -54,7 +54,8 @@ class ResponseStreamMeter:
     keep_alive = KEEP_ALIVE
     is_between_events = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_stored: bool = True) -> None:
+        self._is_stored = is_stored
         self._splitter = SseSplitter(MAX_EVENT_BYTES)
         self._text = StringIO()
         self._held = b""
@@ -151,7 +152,8 @@ class ResponseStreamMeter:
             return Document()
         if isinstance(document.id, str) and self.upstream_id is None:
             self.upstream_id = document.id
-            self.ids.append(document.id)
+            if self._is_stored:
+                self.ids.append(document.id)
         if isinstance(document.service_tier, str):
             self.served_tier = document.service_tier
         return document
@@ -164,7 +166,7 @@ class ResponseStreamMeter:
             self.tools = ToolCalls()
             for item in items:
                 self.tools.add(item)
-                self.ids += item.ids()
+                self.ids += item.ids(is_stored=self._is_stored)
         if document.usage:
             self.usage = document.usage
             self.output_seen = self.output_seen or kind != "response.completed"
@@ -183,11 +185,11 @@ class ResponseStreamMeter:
         except msgspec.DecodeError:
             return
         self.tools.add(item)
-        self.ids += item.ids()
+        self.ids += item.ids(is_stored=self._is_stored)
 
     def _hand_out(self, raw: Raw) -> None:
         try:
-            self.ids += _decode_item(raw).ids()
+            self.ids += _decode_item(raw).ids(is_stored=self._is_stored)
         except msgspec.DecodeError:
             return
 

@@ -69,6 +69,8 @@ class ResponseRequest(msgspec.Struct, frozen=True, kw_only=True):
     has_history: bool
     """Upstream puts what it keeps before the input."""
     can_cap: bool
+    is_stored: bool
+    """Upstream keeps the response, so that a later request may name it."""
 
     @property
     def is_opaque(self) -> bool:
@@ -109,6 +111,7 @@ _METERED: Final[Decoders] = {
     "background": decoder(bool | None),
     "max_output_tokens": decoder(int | None),
     "max_tool_calls": decoder(int | None),
+    "store": decoder(bool | None),
     "tools": decoder(list[Tool] | None),
     "tool_choice": decoder(Raw),
     "previous_response_id": decoder(str | None),
@@ -144,6 +147,7 @@ def parse_response(body: bytes, *, can_cap: bool = True) -> ResponseRequest:
             _is_given(values.get(name)) for name in ("previous_response_id", "conversation")
         ),
         can_cap=can_cap,
+        is_stored=values.get("store") is not False,
     )
 
 

@@ -93,11 +93,13 @@ class ResponsesHandler(_ResponseHandler):
 
     @override
     def meter(self, request: ResponseRequest, response: UpstreamResponse) -> StreamMeter | None:
-        return ResponseStreamMeter() if request.stream and is_event_stream(response) else None
+        if request.stream and is_event_stream(response):
+            return ResponseStreamMeter(is_stored=request.is_stored)
+        return None
 
     @override
     def read_answer(self, request: ResponseRequest, body: bytes) -> ResponseAnswer:
-        return response_answer(body)
+        return response_answer(body, is_stored=request.is_stored)
 
 
 class CompactHandler(ResponsesHandler):

@@ -156,6 +156,17 @@ def test_whole_answers_are_told_from_what_is_none(body: bytes, kind: str) -> Non
     assert response_answer(body).kind == kind
 
 
+def test_of_what_is_not_stored_only_containers_can_be_named_later() -> None:
+    item = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1"}
+    whole = response(output=[item])
+    meter = ResponseStreamMeter(is_stored=False)
+    meter.feed(CREATED + said("response.completed", 1, response=whole))
+    assert meter.ids == ["cntr_1"]
+    assert meter.upstream_id == "resp_1"
+    answer = response_answer(json.dumps(whole).encode(), is_stored=False)
+    assert (answer.ids, answer.upstream_id) == (["cntr_1"], "resp_1")
+
+
 def test_the_text_of_an_answer_is_what_the_model_wrote() -> None:
     output = [
         {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "a"}]},
