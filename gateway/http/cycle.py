@@ -38,9 +38,9 @@ class Connection(Protocol):
     """What a cycle needs of its connection."""
 
     is_writing_paused: bool
+    write: Callable[[bytes], None]
 
     async def wait_drained(self) -> None: ...
-    def write(self, data: bytes) -> None: ...
     def must_close(self) -> bool:
         """Whether this answer has to be the connection's last."""
 
@@ -134,6 +134,10 @@ class Cycle:
             if not self._started or self.complete:
                 raise RuntimeError("An answer's body comes behind its head, until it is complete.")
             body, more = message.get("body", b""), message.get("more_body", False)
+            if more and self._framing == CHUNKS:
+                if body:
+                    connection.write(chunk(body))
+                return
             self._send_body(body, more=more)
             if not more:
                 self._end()
@@ -189,11 +193,7 @@ class Cycle:
     def _send_body(self, body: bytes, *, more: bool) -> None:
         framing = self._framing
         if framing == CHUNKS:
-            if more:
-                if body:
-                    self._connection.write(chunk(body))
-            else:
-                self._connection.write(last_chunk(body) if body else LAST_CHUNK)
+            self._connection.write(last_chunk(body) if body else LAST_CHUNK)
             return
         if framing == LENGTH:
             left = self._left - len(body)

@@ -7,6 +7,7 @@ to leave. From `Limits.unread_bytes` on they stay in the kernel, which is then a
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
@@ -59,12 +60,14 @@ class HttpProtocol(asyncio.Protocol):
         "_write_deadline",
         "is_writing_paused",
         "transport",
+        "write",
     )
 
     def __init__(self, server: "HttpServer", *, loop: asyncio.AbstractEventLoop) -> None:
         self.is_writing_paused = False
         self._drained: Wakeup | None = None
         self.transport: asyncio.Transport
+        self.write: Callable[[bytes], None]
         self._server = server
         self._limits = server.limits
         self._loop = loop
@@ -85,6 +88,7 @@ class HttpProtocol(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.write = self.transport.write
         self._address = address(transport, "sockname")
         self._client = address(transport, "peername")
         self._trusts_peer = self._client is not None and self._server.trusts(self._client[0])
@@ -150,9 +154,6 @@ class HttpProtocol(asyncio.Protocol):
             self._close()
 
     # --- For the cycle ---------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
 
     async def wait_drained(self) -> None:
         if self._drained is None:

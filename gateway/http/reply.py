@@ -43,6 +43,8 @@ def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode()
 
 
+_MOST_KNOWN_SIZES: Final = 2048
+_SIZE_LINES: Final = tuple(b"%x\r\n" % size for size in range(_MOST_KNOWN_SIZES))
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
 
 
@@ -89,7 +91,9 @@ class ReplyHead:
 
 
 def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    size = len(data)
+    line = _SIZE_LINES[size] if size < _MOST_KNOWN_SIZES else b"%x\r\n" % size
+    return b"".join((line, data, b"\r\n"))
 
 
 def last_chunk(data: bytes) -> bytes:
