@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from billing.engine.records import Call
 
+MAX_HEADROOM = 4096
+
 
 class InsufficientQuota(Exception):
     """The wallet cannot pay this call, by a definite answer of the database."""
@@ -107,6 +109,12 @@ class Account:
 
     def bounds(self, request: HoldRequest) -> Bounds:
         return request.strict if self.strict else request.standard
+
+    def set_headroom(self, now: float, *, close: float) -> None:
+        """For the extension that is about to be asked for."""
+        follows_closely = now - self.grown_at < close
+        self.headroom = min(self.headroom * 2, MAX_HEADROOM) if follows_closely else 4
+        self.grown_at = now
 
     def forget_refusal(self) -> None:
         self.dry_until = self.refused_until = 0.0

@@ -29,7 +29,6 @@ from billing.engine.transactions import GrowAnswer, LeaseView, Want
 from billing.identifiers import uuid7
 
 T = TypeVar("T")
-MAX_HEADROOM = 4096
 RETRY_SECONDS = 0.05
 logger = logging.getLogger("tollgate.engine")
 
@@ -60,21 +59,15 @@ class LeaseBook:
     def hold_now(self, request: HoldRequest) -> Hold | None:
         """The hold, if the lease has the money for it. Raises EngineUnavailable."""
         account = self.accounts.get(request.organization_id)
-        if account is None or account.lease is None:
-            return None
         self._check_open()
-        return self._hold_now(account, request, answered=False)
+        return None if account is None else self._hold_now(account, request, answered=False)
 
     async def hold_open(self, request: HoldRequest) -> Hold:
         """Raises InsufficientQuota, EngineUnavailable."""
-        account = self.accounts.get(request.organization_id)
-        if account is None:
-            account = Account(organization_id=request.organization_id)
-            self.accounts[request.organization_id] = account
-        self._check_open()
-        hold = self._hold_now(account, request, answered=False)
-        if hold is not None:
+        if (hold := self.hold_now(request)) is not None:
             return hold
+        key = request.organization_id
+        account = self.accounts.setdefault(key, Account(organization_id=key))
         if account.refuses(account.bounds(request).minimum_nano_usd, now()):
             self.refusals += 1
             raise InsufficientQuota
@@ -212,10 +205,7 @@ class LeaseBook:
         if not bounds:  # The running call goes on without it, so nothing is recalled for it.
             bounds = [Bounds(minimum_nano_usd=lease.free, wanted_nano_usd=lease.free + missing)]
         smallest = min(bounds, key=lambda b: b.minimum_nano_usd)
-        at = now()
-        close = at - account.grown_at < self._timing.heartbeat
-        account.headroom = min(account.headroom * 2, MAX_HEADROOM) if close else 4
-        account.grown_at = at
+        account.set_headroom(now(), close=self._timing.heartbeat)
         total = sum(b.wanted_nano_usd for b in bounds)
         total += account.headroom * max(b.wanted_nano_usd for b in bounds)
         return Want(
