@@ -21,6 +21,7 @@ from relay.model_list import model_get, model_list
 from relay.paths import Match, allowed_methods, is_known_elsewhere, match
 from relay.relaying import Relaying
 from relay.runtime import Runtime, RuntimeSettings
+from relay.streaming import Unfinished
 
 logger = logging.getLogger("tollgate.relay")
 
@@ -64,6 +65,8 @@ class RelayApplication:
             await exchange.refuse(error)
         except ClientLeft:
             exchange.log["error"] = "client_left"
+        except Unfinished:
+            pass  # The server breaks the connection of an answer that was left without its end.
         except Exception:
             logger.critical("A call failed in us.", exc_info=True)
             if not exchange.status:

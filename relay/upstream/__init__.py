@@ -20,6 +20,7 @@ from relay.upstream.errors import (
 )
 from relay.upstream.limits import Limits
 from relay.upstream.messages import (
+    BodyStream,
     Deadlines,
     Destination,
     Upstream,
@@ -29,6 +30,7 @@ from relay.upstream.messages import (
 from relay.upstream.pool import PoolStatistics
 
 __all__ = [
+    "BodyStream",
     "BodyTooLarge",
     "ConnectFailed",
     "ConnectTimeout",

@@ -18,7 +18,7 @@ from relay.upstream.errors import (
     UpstreamError,
 )
 from relay.upstream.limits import Limits
-from relay.upstream.messages import UpstreamRequest
+from relay.upstream.messages import BodyStream, UpstreamRequest
 from relay.upstream.parsing import ResponseParser
 from relay.upstream.response import EngineResponse
 from relay.upstream.timers import DeadlineTimer
@@ -53,7 +53,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_drained",
         "_idle_seconds",
+        "_is_body_open",
         "_is_reading_paused",
         "_is_writing_paused",
         "_limits",
@@ -83,6 +85,8 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         self._is_reading_paused = False
         self._is_writing_paused = False
+        self._is_body_open = False  # More of it is still to come.
+        self._drained: asyncio.Future[None] | None = None
         self._idle_seconds = 0.0
         self._lost = loop.create_future()
 
@@ -99,13 +103,60 @@ class Connection(asyncio.Protocol):
         self._idle_seconds = request.deadlines.idle_seconds
         self._timer.due = self._loop.time() + request.deadlines.first_byte_seconds
         self._timer.last = give_up_at
-        self._timer.arm()
         body = request.body
+        if isinstance(body, BodyStream):
+            self._timer.due = math.inf  # See send_body.
+            self._timer.arm()
+            self._is_body_open = True
+            self._transport.write(head)
+            return response
+        self._timer.arm()
         self._transport.write(head + body[:PIECE_BYTES])
         if len(body) > PIECE_BYTES:
             self._unsent = memoryview(body)[PIECE_BYTES:]
             self._write_more()
         return response
+
+    async def send_body(self, body: BodyStream, *, first_byte_seconds: float) -> None:
+        """Send it while it comes; returns early when the connection is closed.
+
+        The peer's patience with us is its own; ours with the peer is that it takes something
+        within the idle time, and answers in time once it has all.
+        """
+        sent = 0
+        async for piece in body.pieces:
+            if not piece:
+                continue  # It would be taken for the end of the chunks.
+            while self._is_writing_paused and not self.is_closed:
+                await self._wait_drained()
+            if self.is_closed:
+                return
+            sent += len(piece)
+            if body.length is not None and sent > body.length:
+                raise _wrong_length(sent, body.length)  # The rest would pass for another request.
+            if body.length is None:
+                self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+            else:
+                self._transport.write(piece)
+        if body.length is not None and sent != body.length:
+            raise _wrong_length(sent, body.length)
+        if self.is_closed:
+            return
+        if body.length is None:
+            self._transport.write(b"0\r\n\r\n")
+        self._is_body_open = False
+        if self._response is not None and not self._response.status:
+            self._timer.due = self._loop.time() + first_byte_seconds
+            self._timer.arm()
+
+    async def _wait_drained(self) -> None:
+        self._drained = self._loop.create_future()
+        self._expect_progress()
+        try:
+            await self._drained
+        finally:
+            self._drained = None
+            self._timer.due = math.inf
 
     def is_open(self) -> bool:
         return not self.is_closed and not self._transport.is_closing()
@@ -124,6 +175,7 @@ class Connection(asyncio.Protocol):
         self.is_closed = True
         self._response = None
         self._unsent = None
+        self._wake_sender()
         self._timer.cancel()
         self._transport.abort()
         self._owner.connection_gone(self)
@@ -209,6 +261,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_writing_paused = False
         self._write_more()
+        self._wake_sender()
 
     # Inside.
 
@@ -225,6 +278,10 @@ class Connection(asyncio.Protocol):
             piece, rest = self._unsent[:PIECE_BYTES], self._unsent[PIECE_BYTES:]
             self._unsent = rest or None
             self._transport.write(piece)
+
+    def _wake_sender(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     def _stop_sending_if_refused(self, status: int) -> None:
         """An upstream that refuses early will not read the rest of the body."""
@@ -247,7 +304,7 @@ class Connection(asyncio.Protocol):
     def _response_complete(self, response: EngineResponse) -> None:
         response.complete()
         self._response = None
-        if self._parser.reusable and self._unsent is None:
+        if self._parser.reusable and self._unsent is None and not self._is_body_open:
             self._timer.last = math.inf
             self._timer.due = self._loop.time() + self._parser.keep_alive_seconds
             self._timer.arm()
@@ -270,3 +327,7 @@ class Connection(asyncio.Protocol):
             self.break_off(FirstByteTimeout("The upstream did not answer in time.", sent=True))
         else:
             self.break_off(IdleTimeout("The upstream fell silent.", sent=True))
+
+
+def _wrong_length(sent: int, length: int) -> RuntimeError:
+    return RuntimeError(f"The body has {sent} bytes, and not {length}.")

@@ -4,7 +4,7 @@ import string
 from functools import lru_cache
 
 from relay.upstream.errors import RequestRefused
-from relay.upstream.messages import UpstreamRequest
+from relay.upstream.messages import BodyStream, UpstreamRequest
 
 MAX_REMEMBERED = 512
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -37,6 +37,10 @@ def encode_head(request: UpstreamRequest, *, authority: bytes) -> bytes:
     """
     method, body = request.method, request.body
     head = _checked_head(method, request.target, tuple(request.headers), authority)
+    if isinstance(body, BodyStream):
+        if body.length is None:
+            return head + b"transfer-encoding: chunked\r\n\r\n"
+        return b"%bcontent-length: %d\r\n\r\n" % (head, body.length)
     if body or method in METHODS_WITH_BODY:
         return b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
     return head + b"\r\n"

@@ -4,11 +4,19 @@ import asyncio
 
 from typing_extensions import override
 
+from relay.upstream.connection import STATUS_REDIRECTION_MIN, Connection
 from relay.upstream.encoding import encode_head
 from relay.upstream.errors import ConnectFailed
 from relay.upstream.limits import Limits
-from relay.upstream.messages import Destination, Upstream, UpstreamRequest, UpstreamResponse
+from relay.upstream.messages import (
+    BodyStream,
+    Destination,
+    Upstream,
+    UpstreamRequest,
+    UpstreamResponse,
+)
 from relay.upstream.pool import Patience, Pool, PoolStatistics
+from relay.upstream.response import EngineResponse
 
 DEFAULT_LIMITS = Limits()
 
@@ -40,7 +48,10 @@ class UpstreamEngine(Upstream):
             patience = Patience(seconds=deadlines.connect_seconds, give_up_at=give_up_at)
             connection = await pool.acquire(patience)
         response = connection.start(request, head=head, give_up_at=give_up_at)
-        await response.head()
+        if isinstance(request.body, BodyStream):
+            await _send_along(connection, request, response)
+        else:
+            await response.head()
         return response
 
     @override
@@ -57,3 +68,27 @@ class UpstreamEngine(Upstream):
             raise ConnectFailed("The engine is closed.", sent=False)
         pool = self._pools[destination] = Pool(destination, limits=self._limits)
         return pool
+
+
+async def _send_along(
+    connection: Connection, request: UpstreamRequest, response: EngineResponse
+) -> None:
+    """Send a body while it comes, until all of it is sent or the upstream has refused it."""
+    assert isinstance(request.body, BodyStream), "Only such a body is sent while it comes."
+    body, seconds = request.body, request.deadlines.first_byte_seconds
+    sending = asyncio.ensure_future(connection.send_body(body, first_byte_seconds=seconds))
+    answered = asyncio.ensure_future(response.head())
+    try:
+        await asyncio.wait((sending, answered), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+        await answered
+        if response.status < STATUS_REDIRECTION_MIN:
+            await sending
+    except BaseException:
+        await response.close()
+        raise
+    finally:
+        sending.cancel()
+        answered.cancel()
+        await asyncio.gather(sending, answered, return_exceptions=True)

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -91,6 +91,17 @@ class Deadlines:
 DEFAULT_DEADLINES = Deadlines()
 
 
+class BodyStream(Struct, kw_only=True):
+    """A body that is sent while it comes, once, and no faster than the upstream takes it.
+
+    What `pieces` raises ends the call: the upstream then has not got a whole request.
+    """
+
+    pieces: AsyncIterator[bytes]
+    length: int | None = None
+    """None: nobody knows, so it is sent in chunks."""
+
+
 class UpstreamRequest(Struct, kw_only=True):
     """One HTTP request. Framing and connection headers are added by who sends it."""
 
@@ -98,7 +109,7 @@ class UpstreamRequest(Struct, kw_only=True):
     method: bytes = b"POST"
     target: bytes
     headers: Sequence[tuple[bytes, bytes]] = ()
-    body: bytes = b""
+    body: bytes | BodyStream = b""
     deadlines: Deadlines = DEFAULT_DEADLINES
 
 
