@@ -184,6 +184,27 @@ def _opaque_parts(given: Raw | None) -> int:
     return len(_PARTS.findall(given))
 
 
+def texts_of(request: ResponseRequest) -> list[str]:
+    """What the model reads of the request's plain texts, for those who count it closely."""
+    texts: list[str] = []
+    for name, raw in request.members.items():
+        if str(name) == "instructions":
+            texts += _plain(msgspec.json.decode(raw))
+        elif str(name) == "input":
+            given = msgspec.json.decode(raw)
+            for item in given if isinstance(given, list) else [given]:
+                texts += _plain(item.get("content") if isinstance(item, dict) else item)
+    return texts
+
+
+def _plain(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return [text for text in texts if isinstance(text, str)]
+
+
 def changes_of(
     request: ResponseRequest,
     *,

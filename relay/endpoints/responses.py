@@ -12,10 +12,21 @@ from typing_extensions import override
 from billing.catalog import Quote
 from billing.pricing import Usage, usage_from_responses, with_counts
 from relay.endpoints.answers import JsonAnswer, json_answer
-from relay.endpoints.base import Handler, StreamMeter, is_event_stream
+from relay.endpoints.base import (
+    NO_CLOSER,
+    Closer,
+    Handler,
+    StreamMeter,
+    is_event_stream,
+)
 from relay.endpoints.response_answers import ResponseAnswer, response_answer
 from relay.endpoints.response_meter import ResponseStreamMeter
-from relay.endpoints.response_request import ResponseRequest, changes_of, parse_response
+from relay.endpoints.response_request import (
+    ResponseRequest,
+    changes_of,
+    parse_response,
+    texts_of,
+)
 from relay.endpoints.table import ID
 from relay.errors import id_not_found
 from relay.exchange import Exchange
@@ -29,7 +40,7 @@ from relay.reservation import (
     reserve_tokens,
 )
 from relay.settlement import Measure, Reading, measure_tokens, text_usage
-from relay.tokenizer import estimate_tokens
+from relay.tokenizer import estimate_tokens, tight_texts_bound
 from relay.upstream import UpstreamResponse
 
 # Upstream asks the model again after each of its own tools' calls: one call, many prompts.
@@ -72,6 +83,25 @@ class ResponsesHandler(_ResponseHandler):
     ) -> Reservation:
         needs = request.needs(len(request.body), quote.terms)
         return reserve_tokens(needs, quote, organization_id=organization_id, policy=policy)
+
+    @override
+    def reserve_closely(
+        self,
+        request: ResponseRequest,
+        quote: Quote,
+        *,
+        organization_id: int,
+        policy: HoldPolicy,
+        upstream_models: set[str],
+    ) -> Closer:
+        if request.is_opaque:
+            return NO_CLOSER
+        bound = tight_texts_bound(request.body, texts_of(request), upstream_models)
+        if bound >= len(request.body):
+            return NO_CLOSER
+        needs = request.needs(bound, quote.terms)
+        closer = reserve_tokens(needs, quote, organization_id=organization_id, policy=policy)
+        return Closer(closer, was_dear=True)
 
     @override
     def measure(

@@ -17,8 +17,7 @@ from tests.adversary.gateway import (
 from tests.adversary.upstream import STREAM_HEAD, json_response
 from tests.relay.endpoints.support import SCRIPTED, ask, price, told, upstream_says
 
-SEARCHER = "searching-model"
-SEARCH_NANO_USD = 5_000_000  # Half of a cent.
+WORDS = "The quick brown fox jumps over the lazy dog. " * 20
 
 
 def tokens_of(text: str) -> int:
@@ -232,6 +231,26 @@ async def test_on_a_small_balance_the_output_is_capped(gateway: Gateway) -> None
     await ask(gateway, customer, "responses", body)
     assert json.loads(got[0]) == {**body, "max_output_tokens": 1000}
     assert (await gateway.record()).charge_nano_usd == charge_of(1, 1000)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        WORDS,
+        [{"role": "user", "content": WORDS}],
+        [{"role": "user", "content": [{"type": "input_text", "text": WORDS}]}],
+    ],
+)
+async def test_a_prompt_is_counted_before_its_call_is_refused(gateway: Gateway, given: Any) -> None:
+    await price(gateway, "gpt-4o", input_usd=INPUT_USD, output_usd=OUTPUT_USD)
+    body = {"model": "gpt-4o", "input": given, "max_output_tokens": 16}
+    size = len(json.dumps(body))
+    counted = size - len(WORDS) + Tokenizer("gpt-4o").count(WORDS)
+    for balance, status in ((charge_of(counted, 16), 200), (charge_of(counted, 16) - 1, 429)):
+        customer = await gateway.customer(balance, strict=True)
+        assert (await ask(gateway, customer, "responses", body)).status == status
+    record = await gateway.record()
+    assert record.hold_nano_usd == charge_of(counted, 16) < charge_of(size, 16)
 
 
 async def test_a_background_response_is_refused(gateway: Gateway) -> None:
