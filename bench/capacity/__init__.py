@@ -1,0 +1,1 @@
+"""How far one installation goes: a simulation of many nodes, and a table from measured figures."""
