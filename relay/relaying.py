@@ -18,7 +18,7 @@ from relay.channel_table import ChannelRoute
 from relay.endpoints.base import CallRequest, Handler
 from relay.endpoints.table import BodyKind, Endpoint
 from relay.errors import RelayError
-from relay.exchange import Exchange
+from relay.exchange import ClientLeft, Exchange
 from relay.fields import InvalidRequest
 from relay.free_tier import FreeTier
 from relay.headers import client_headers, upstream_headers
@@ -36,6 +36,7 @@ ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 ERROR_LIMIT_BYTES = 1024 * 1024
 OK = 200
 INTERNAL_ERROR = 500
+CLIENT_LEFT = 499  # As web servers write it down; nobody gets it.
 # To count a long prompt takes milliseconds: not for each call of who was just found unable to pay.
 RECOUNT_SECONDS = 1.0
 MAX_REMEMBERED = 4096
@@ -92,6 +93,20 @@ class Relaying:
             request: CallRequest = handler.parse(await exchange.body(limit))
         else:
             request = await handler.read(exchange, argument)
+        try:
+            await self._serve(exchange, principal, handler, request)
+        finally:
+            if endpoint.body is BodyKind.MULTIPART:
+                handler.close(request)
+
+    async def _serve(
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        handler: Handler[Any],
+        request: CallRequest,
+    ) -> None:
+        endpoint = handler.endpoint
         exchange.log["model"] = request.model
         exchange.log["stream"] = request.stream
         references = handler.references(request)
@@ -113,6 +128,9 @@ class Relaying:
             await self._run(call, candidates)
         except RelayError as error:
             _end(call, status=error.status)
+            raise
+        except ClientLeft:
+            _end(call, status=CLIENT_LEFT, outcome="client_left")
             raise
         finally:
             _end(call, status=INTERNAL_ERROR)
@@ -190,6 +208,7 @@ class Relaying:
         now = asyncio.get_running_loop().time()
         if now < self._uncounted_until.get(organization_id, 0):
             raise errors.insufficient_quota()
+        await call.handler.gather(call.request)
         closer = call.handler.reserve_closely(
             call.request,
             call.quote,
@@ -243,7 +262,7 @@ class Relaying:
                     raise refusal from error
                 continue
             call.first_byte_ms = call.exchange.elapsed_ms()
-            may_try_on = len(tried) < len(candidates) and call.handler.replayable
+            may_try_on = len(tried) < len(candidates) and call.handler.can_send_again(call.request)
             if response.status in NOT_TAKEN and may_try_on:
                 refusal = await _refusal(response)
                 await response.close()
@@ -310,7 +329,7 @@ def _has_left(exchange: Exchange) -> bool:
     return False
 
 
-def _end(call: OpenCall, *, status: int) -> None:
+def _end(call: OpenCall, *, status: int, outcome: str = "upstream_error") -> None:
     """Whatever happened: a call that is still open was not answered, and costs nothing."""
     if not call.is_open:
         return
@@ -318,7 +337,7 @@ def _end(call: OpenCall, *, status: int) -> None:
         call.release()
         return
     with suppress(RelayError):  # The answer is an error already.
-        call.settle("upstream_error", NOTHING, status=status)
+        call.settle(outcome, NOTHING, status=status)
 
 
 async def _refusal(response: UpstreamResponse) -> RelayError:

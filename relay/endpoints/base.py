@@ -8,7 +8,7 @@ only hands it around. To add an endpoint, add a row to `relay.endpoints.table` a
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from billing.catalog import Quote
 from billing.engine.holds import HoldRequest
@@ -19,7 +19,7 @@ from relay.json_members import Members
 from relay.references import Reference
 from relay.reservation import HoldPolicy
 from relay.settlement import Measure, Reading
-from relay.upstream import UpstreamResponse
+from relay.upstream import BodyStream, UpstreamResponse
 
 JSON: bytes = b"application/json"
 
@@ -144,9 +144,6 @@ R = TypeVar("R", bound=CallRequest)
 class Handler(ABC, Generic[R]):
     """One endpoint. All methods but `read` are pure."""
 
-    # Whether the body can be sent again to another channel after one did not take it.
-    replayable: ClassVar[bool] = True
-
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
@@ -163,6 +160,9 @@ class Handler(ABC, Generic[R]):
         """
         raise NotImplementedError
 
+    def close(self, request: R) -> None:
+        """The call has ended: let go of what the request of a form keeps."""
+
     def references(self, request: R) -> Sequence[Reference]:  # noqa: ARG002  Most name nothing.
         """The ids that the request names: each must be the organization's own."""
         return ()
@@ -174,6 +174,12 @@ class Handler(ABC, Generic[R]):
         self, request: R, quote: Quote, *, organization_id: int, policy: HoldPolicy
     ) -> Reservation:
         """What the call may cost at most. Raises InvalidRequest for what has no price."""
+
+    async def gather(self, request: R) -> None:
+        """Take in what is still to come of the request, for a closer look at it.
+
+        Raises RelayError, ClientLeft.
+        """
 
     def reserve_closely(
         self,
@@ -200,6 +206,10 @@ class Handler(ABC, Generic[R]):
         """The path behind the channel's base URL, and the query."""
         return self.endpoint.target
 
+    def can_send_again(self, request: R) -> bool:  # noqa: ARG002  What is kept whole, can.
+        """Whether the body is still here after a channel did not take the call."""
+        return True
+
     def content_type(self, request: R) -> bytes:  # noqa: ARG002  Multipart bodies have boundaries.
         return JSON
 
@@ -212,7 +222,7 @@ class Handler(ABC, Generic[R]):
         upstream_model: str,
         output_cap: int | None,
         namespaced: Mapping[str, str],
-    ) -> bytes:
+    ) -> bytes | BodyStream:
         """What goes upstream: the client's own bytes wherever nothing has to change.
 
         `output_cap` is how long each answer may be for the money that is held; None: as long as it

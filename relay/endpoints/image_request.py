@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.fields import COMMON, Decoders, InvalidRequest, decoder, in_range
+from relay.fields import COMMON, NAMESPACED, Decoders, InvalidRequest, decoder, in_range
 
 MAX_IMAGES: Final = 10
 MAX_PARTIAL_IMAGES: Final = 3
@@ -107,7 +107,7 @@ FORM_FIELDS: Final[Mapping[str, Callable[[str], Any]]] = {
     "stream": _flag,
     "partial_images": _number,
     "response_format": _text,
-    "user": _text,
+    **dict.fromkeys(NAMESPACED, _text),
 }
 
 

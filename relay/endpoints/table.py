@@ -55,6 +55,11 @@ _TOKENS: Final = ("input tokens", "cached input tokens", "output tokens")
 
 _IMAGES: Final = ("images by quality and size", "input tokens", "output tokens")
 
+# A sound of 25 MB, as upstream takes it, and the other fields of its form.
+_SOUND_LIMIT_BYTES: Final = 26 * 1024 * 1024
+# Upstream takes more, but few have so large pictures: they are kept until all fields are known.
+_PICTURES_LIMIT_BYTES: Final = 64 * 1024 * 1024
+
 _RESPONSE_IDS: Final = (
     "previous_response_id",
     "conversation",
@@ -66,6 +71,7 @@ _RESPONSE_IDS: Final = (
     "container",
     "container_id",
     "skill_id",
+    "tunnel_id",
     "approval_request_id",
 )
 
@@ -96,7 +102,7 @@ ENDPOINTS: Final = (
         meter="usage",
         units=_TOKENS,
         streamed=True,
-        id_fields=("file_id", "messages.audio.id"),
+        id_fields=("file_id", "messages.audio.id", "audio.voice.id"),
     ),
     Endpoint(
         operation="completions",
@@ -164,6 +170,53 @@ ENDPOINTS: Final = (
         meter="usage, or the images that came",
         units=_IMAGES,
         streamed=True,
+        only_listed=True,
+    ),
+    Endpoint(
+        operation="images_edits",
+        method="POST",
+        path=("images", "edits"),
+        name="images/edits",
+        body=BodyKind.MULTIPART,
+        body_limit_bytes=_PICTURES_LIMIT_BYTES,
+        meter="usage, or the images that came",
+        units=_IMAGES,
+        streamed=True,
+        only_listed=True,
+        id_fields=("images.file_id", "mask.file_id"),
+    ),
+    Endpoint(
+        operation="images_variations",
+        method="POST",
+        path=("images", "variations"),
+        name="images/variations",
+        body=BodyKind.MULTIPART,
+        body_limit_bytes=_PICTURES_LIMIT_BYTES,
+        meter="the images that came",
+        units=_IMAGES,
+        only_listed=True,
+    ),
+    Endpoint(
+        operation="audio_transcriptions",
+        method="POST",
+        path=("audio", "transcriptions"),
+        name="audio/transcriptions",
+        body=BodyKind.MULTIPART,
+        body_limit_bytes=_SOUND_LIMIT_BYTES,
+        meter="usage, or how long the sound is",
+        units=("milliseconds of sound", "input tokens", "output tokens"),
+        streamed=True,
+        only_listed=True,
+    ),
+    Endpoint(
+        operation="audio_translations",
+        method="POST",
+        path=("audio", "translations"),
+        name="audio/translations",
+        body=BodyKind.MULTIPART,
+        body_limit_bytes=_SOUND_LIMIT_BYTES,
+        meter="usage, or how long the sound is",
+        units=("milliseconds of sound",),
         only_listed=True,
     ),
     Endpoint(

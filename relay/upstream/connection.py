@@ -125,23 +125,27 @@ class Connection(asyncio.Protocol):
         """
         sent = 0
         async for piece in body.pieces:
-            if not piece:
-                continue  # It would be taken for the end of the chunks.
             while self._is_writing_paused and not self.is_closed:
                 await self._wait_drained()
             if self.is_closed:
                 return
             sent += len(piece)
-            if body.length is not None and sent > body.length:
-                raise _wrong_length(sent, body.length)  # The rest would pass for another request.
-            if body.length is None:
-                self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
-            else:
-                self._transport.write(piece)
+            if piece:  # An empty one would be taken for the end of the chunks.
+                self._send_piece(piece, body, sent)
         if body.length is not None and sent != body.length:
             raise _wrong_length(sent, body.length)
-        if self.is_closed:
-            return
+        if not self.is_closed:
+            self._end_body(body, first_byte_seconds)
+
+    def _send_piece(self, piece: bytes, body: BodyStream, sent: int) -> None:
+        if body.length is None:
+            self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+        elif sent > body.length:
+            raise _wrong_length(sent, body.length)  # The rest would pass for another request.
+        else:
+            self._transport.write(piece)
+
+    def _end_body(self, body: BodyStream, first_byte_seconds: float) -> None:
         if body.length is None:
             self._transport.write(b"0\r\n\r\n")
         self._is_body_open = False

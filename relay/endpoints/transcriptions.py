@@ -1,0 +1,347 @@
+"""POST /audio/transcriptions and /audio/translations: what was said in a file that passes through.
+
+Billed by the usage of the reply, tokens or a duration; where it has none, by the duration that the
+reply or, failing that, the file itself names; where none does, by the file's size.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import partial
+from io import StringIO
+from typing import Any, Final, Literal
+
+import msgspec
+from typing_extensions import override
+
+from billing.catalog import Quote
+from billing.pricing import (
+    INPUT_AUDIO,
+    MAX_AUDIO_BYTES,
+    MAX_UNITS,
+    AbsurdUsage,
+    PriceTerms,
+    UsageBounds,
+    audio_bound_milliseconds,
+    milliseconds,
+    transcription_bound_tokens,
+    usage_from_transcription,
+)
+from relay.endpoints.base import Closer, Handler, StreamMeter, is_event_stream
+from relay.endpoints.event_meter import EventMeter, Told
+from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
+from relay.errors import RelayError
+from relay.exchange import Exchange
+from relay.fields import NAMESPACED, missing
+from relay.forms import FormReader
+from relay.meter import MAX_TEXT_CHARACTERS
+from relay.reservation import FlatReservation, HoldPolicy
+from relay.settlement import Measure, Reading, reported_usage
+from relay.tokenizer import estimate_tokens
+from relay.uploads import Upload, upload_of
+from relay.upstream import BodyStream, UpstreamResponse
+from relay.upstream_errors import from_upstream_event
+
+# Where nothing tells how long a sound is: 64 kbit/s, as most recordings of speech have.
+USUAL_BYTES_PER_SECOND: Final = 8_000
+TOKENS_PER_SECOND: Final = 10
+# At the usual speed somebody says a few words a second.
+WRITTEN_TOKENS_PER_SECOND: Final = 5
+# No model reads a longer prompt: what is beyond it is cut off, or refused.
+MAX_PROMPT_TOKENS: Final = 16_000
+_SINGLE: Final = frozenset(
+    {"model", "response_format", "stream", "language", "prompt", "temperature", *NAMESPACED}
+)
+_TEXTS: Final = frozenset({"text", "srt", "vtt"})
+_MARKUP: Final = re.compile(rb"\s*<(?:!doctype|html|\?xml)", re.IGNORECASE)
+
+
+class TranscriptionRequest:
+    """A form of which the end may still be on its way: what comes late is known late."""
+
+    service_tier: str | None = None
+
+    def __init__(self, upload: Upload) -> None:
+        self.upload = upload
+        self.model = upload.form.text("model") or ""
+        if not self.model:
+            raise missing("model")
+        self.namespaced = {name: text for name in NAMESPACED if (text := upload.form.text(name))}
+
+    @property
+    def stream(self) -> bool:
+        return (self.upload.form.text("stream") or "").lower() in {"true", "1"}
+
+    @property
+    def wants_text(self) -> bool:
+        return self.upload.form.text("response_format") in _TEXTS
+
+    @property
+    def most_milliseconds(self) -> int:
+        """As long as any sound of that size can be."""
+        size = self.upload.most_file_bytes
+        most = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
+        return audio_bound_milliseconds(most)
+
+    @property
+    def measured_milliseconds(self) -> int | None:
+        return self.upload.form.milliseconds if self.upload.form.is_read else None
+
+    @property
+    def usual_milliseconds(self) -> int:
+        """What the file says, else what a recording of its size is mostly like."""
+        measured = self.measured_milliseconds
+        if measured is not None:
+            return min(measured, MAX_UNITS)
+        size = self.upload.most_file_bytes
+        most = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
+        return -(-most * 1_000 // USUAL_BYTES_PER_SECOND)
+
+
+class TranscriptAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    kind: Literal["completion", "error", "unreadable"]
+    usage: object = None
+    duration: object = None
+    text: str = ""
+    error: RelayError | None = None
+    upstream_id: str | None = None
+    served_tier: str | None = None
+    body: bytes | None = None
+    ids: tuple[str, ...] = ()
+
+    def output_text(self) -> str:
+        return self.text
+
+
+class _Document(msgspec.Struct, gc=False):
+    error: Any = None
+    text: Any = None
+    usage: Any = None
+    duration: Any = None
+
+
+# Seconds may have a fraction, and no float may come near money.
+_decode: Final = msgspec.json.Decoder(_Document, float_hook=Decimal).decode
+
+
+def transcript_answer(body: bytes, *, may_be_text: bool) -> TranscriptAnswer:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return TranscriptAnswer(kind="unreadable")
+    try:
+        document = _decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        if may_be_text and body and not _MARKUP.match(body):
+            return TranscriptAnswer(kind="completion", text=text)
+        return TranscriptAnswer(kind="unreadable")
+    if document.error:
+        return TranscriptAnswer(kind="error", error=from_upstream_event(document.error))
+    if not isinstance(document.text, str):
+        return TranscriptAnswer(kind="completion" if may_be_text else "unreadable", text=text)
+    return TranscriptAnswer(
+        kind="completion",
+        usage=document.usage or None,
+        duration=document.duration,
+        text=document.text,
+    )
+
+
+class TranscriptStreamMeter(EventMeter):
+    ending_types = frozenset({"transcript.text.done"})
+    duration: object = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = StringIO()
+        self._written = 0
+
+    @override
+    def see(self, told: Told, kind: str) -> None:
+        if kind in self.ending_types:
+            self.output_seen = True
+        elif kind.endswith(".delta") and isinstance(told.delta, str):
+            self.output_seen = True
+            self._written += len(told.delta)
+            if self._written <= MAX_TEXT_CHARACTERS:
+                self._text.write(told.delta)
+
+    @override
+    def output_text(self) -> str:
+        return self._text.getvalue()
+
+
+class TranscriptionsHandler(Handler[TranscriptionRequest]):
+    """Both endpoints: the form of a translation has a few fields less."""
+
+    @override
+    async def read(self, exchange: Exchange, argument: str | None) -> TranscriptionRequest:
+        form = FormReader(
+            exchange.header(b"content-type"), single=_SINGLE, file_limit_bytes=MAX_AUDIO_BYTES
+        )
+        upload = upload_of(
+            exchange, form, limit_bytes=self.endpoint.body_limit_bytes or MAX_AUDIO_BYTES
+        )
+        try:
+            await upload.read_ahead(_is_known)
+            return TranscriptionRequest(upload)
+        except BaseException:
+            upload.close()
+            raise
+
+    @override
+    def close(self, request: TranscriptionRequest) -> None:
+        request.upload.close()
+
+    # --- Money -----------------------------------------------------------------------------------
+
+    @override
+    def reserve(
+        self,
+        request: TranscriptionRequest,
+        quote: Quote,
+        *,
+        organization_id: int,
+        policy: HoldPolicy,
+    ) -> FlatReservation:
+        return _reserve(request, quote, organization_id, most=request.most_milliseconds)
+
+    @override
+    async def gather(self, request: TranscriptionRequest) -> None:
+        await request.upload.read_all()
+
+    @override
+    def reserve_closely(
+        self,
+        request: TranscriptionRequest,
+        quote: Quote,
+        *,
+        organization_id: int,
+        policy: HoldPolicy,
+        upstream_models: set[str],
+    ) -> Closer:
+        """By the file itself, which is all here now."""
+        most = request.most_milliseconds
+        measured = request.measured_milliseconds
+        if measured is not None:
+            # Upstream rounds to whole seconds.
+            most = min(most, -(-measured // 1_000) * 1_000 + 1_000)
+        return Closer(_reserve(request, quote, organization_id, most=most), was_dear=True)
+
+    @override
+    def measure(
+        self, request: TranscriptionRequest, reading: Reading, quote: Quote, *, produced: bool
+    ) -> Measure:
+        assert isinstance(reading, TranscriptAnswer | TranscriptStreamMeter), "another endpoint's"
+        terms = quote.terms
+        usage, flags = reported_usage(reading.usage, terms, read=usage_from_transcription)
+        if usage is not None and not terms.unpriced_units(usage):
+            return Measure(usage, "upstream", flags)
+        text = reading.output_text()
+        if isinstance(reading, TranscriptStreamMeter) and not (text or produced):
+            return Measure(flags=flags)
+        told = _told_milliseconds(reading.duration)
+        if told is not None and terms.prices_unit(INPUT_AUDIO):
+            return Measure(units_usage({INPUT_AUDIO: told}), "upstream", flags)
+        if told is None and request.measured_milliseconds is None:
+            flags = (*flags, "guessed_duration")
+        return _by_duration(request, told or request.usual_milliseconds, text, terms, flags)
+
+    # --- Upstream --------------------------------------------------------------------------------
+
+    @override
+    def can_send_again(self, request: TranscriptionRequest) -> bool:
+        return not request.upload.has_begun
+
+    @override
+    def content_type(self, request: TranscriptionRequest) -> bytes:
+        return request.upload.form.content_type
+
+    @override
+    def upstream_body(
+        self,
+        request: TranscriptionRequest,
+        *,
+        quote: Quote,
+        upstream_model: str,
+        output_cap: int | None,
+        namespaced: Mapping[str, str],
+    ) -> bytes | BodyStream:
+        changes = dict(namespaced)
+        if upstream_model != request.model:
+            changes["model"] = upstream_model
+        return request.upload.body(changes)
+
+    @override
+    def meter(
+        self, request: TranscriptionRequest, response: UpstreamResponse
+    ) -> StreamMeter | None:
+        return TranscriptStreamMeter() if is_event_stream(response) else None
+
+    @override
+    def read_answer(self, request: TranscriptionRequest, body: bytes) -> TranscriptAnswer:
+        return transcript_answer(body, may_be_text=request.wants_text)
+
+
+def _is_known(form: FormReader) -> bool:
+    return form.has("model") and not form.is_inside_field
+
+
+def _reserve(
+    request: TranscriptionRequest, quote: Quote, organization_id: int, *, most: int
+) -> FlatReservation:
+    prompt = len((request.upload.form.text("prompt") or "").encode())
+    usual = min(most, request.usual_milliseconds)
+    heard, written = transcription_bound_tokens(most)
+    usual_seconds = -(-usual // 1_000)
+    # A prompt that comes behind the file is as long as a form lets it be.
+    longest = prompt if request.upload.form.is_read else MAX_PROMPT_TOKENS
+    return reserve_ways(
+        Ways(
+            most=(
+                UsageBounds(counts={INPUT_AUDIO: most}),
+                UsageBounds(prompt_tokens=heard + longest, output_tokens=written),
+            ),
+            usual=(
+                UsageBounds(counts={INPUT_AUDIO: usual}),
+                UsageBounds(
+                    prompt_tokens=usual_seconds * TOKENS_PER_SECOND + prompt,
+                    output_tokens=usual_seconds * WRITTEN_TOKENS_PER_SECOND,
+                ),
+            ),
+        ),
+        quote,
+        organization_id=organization_id,
+        service_tier=None,
+    )
+
+
+def _told_milliseconds(duration: object) -> int | None:
+    """What the reply says of the sound; some of its versions say it as a text."""
+    if isinstance(duration, str):
+        try:
+            duration = Decimal(duration)
+        except ArithmeticError:
+            return None
+    try:
+        return milliseconds(duration) or None
+    except AbsurdUsage:
+        return None
+
+
+def _by_duration(
+    request: TranscriptionRequest,
+    length: int,
+    text: str,
+    terms: PriceTerms,
+    flags: tuple[str, ...],
+) -> Measure:
+    if terms.prices_unit(INPUT_AUDIO):
+        return Measure(units_usage({INPUT_AUDIO: length}), "estimated", flags)
+    count = partial(estimate_tokens, request.model)
+    usage = tokens_usage(
+        text=count(request.upload.form.text("prompt") or ""),
+        sound=-(-length * TOKENS_PER_SECOND // 1_000),
+        written=count(text),
+    )
+    return Measure(usage, "estimated", flags)
