@@ -6,7 +6,7 @@ from functools import partial
 from bench.candidates.nginx import Nginx
 from bench.candidates.tollgate import OtherTollgate, Tollgate
 from bench.figures import Figure
-from bench.machine import Cores
+from bench.machine import Cores, interpreter
 from bench.plans import Quick
 from bench.rounds import Lane, Make, Series, Setting, chat_lane, stage, stream_lane
 
@@ -27,7 +27,7 @@ def quick(plan: Quick) -> dict[str, dict[str, Series]]:
 
 def lines(found: Mapping[str, Mapping[str, Series]]) -> list[str]:
     """What a terminal shows."""
-    told = []
+    told = [f"Python {interpreter()}"]
     for lane, by_candidate in found.items():
         base = by_candidate["nginx"]
         told += ["", f"CPU-µs each, {lane}"]

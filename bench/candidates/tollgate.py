@@ -162,5 +162,7 @@ def source(named: str, *, folder: Path) -> Path:
     command = ["git", "-C", str(ROOT), "archive", "--format=tar", named]
     archive = subprocess.run(command, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder / "source", filter="data")
+        # Early releases of 3.11 know no filters, and the archive is our own.
+        safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        files.extractall(folder / "source", **safely)
     return folder / "source"
