@@ -19,6 +19,7 @@ from accounts.errors import Refused
 from billing import price_book
 from billing.price_book import InvalidPriceBook, PriceRow
 
+OURS: Final = "tollgate"
 MAX_MODELS: Final = 20_000
 
 _BUCKETS: Final = {
@@ -110,7 +111,7 @@ def _litellm(document: object, source: str, today: dt.date) -> list[dict[str, An
 
 
 FORMATS: Final[Mapping[str, Callable[[object, str, dt.date], list[dict[str, Any]]]]] = {
-    "tollgate": _ours,
+    OURS: _ours,
     "litellm": _litellm,
 }
 

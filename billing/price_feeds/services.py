@@ -2,19 +2,18 @@
 
 import datetime as dt
 import json
+from typing import Any
 
 from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
 from accounts.transactions import durable
 from billing import price_book
-from billing.catalog import PRICE_COLUMNS, price_terms
 from billing.models import Price, PriceImport
-from billing.price_book import PriceRow
+from billing.price_book import InvalidPriceBook
 from billing.price_book_loading import PriceBookChanges, price_book_take
-from billing.price_feeds.comparing import preview, rate_changes
-from billing.price_feeds.reading import feed_read
+from billing.price_feeds.comparing import laid_over, preview, rate_changes
+from billing.price_feeds.reading import OURS, FeedRow, feed_read
 from billing.prices import OPERATOR
-from billing.pricing import InvalidRates, PriceTerms
 
 State = PriceImport.State
 
@@ -35,9 +34,9 @@ def price_import_open(
     pending = PriceImport(source=source, form=form, created_at=now)
     for feed_row in feed_read(text, form=form, source=source, today=now.date()):
         if feed_row.row is None:
-            pending.refused.append({"model": feed_row.model, "reason": feed_row.refused})
-            continue
-        _compare(pending, feed_row.row, dict(feed_row.data), now)
+            _refuse(pending, feed_row.model, feed_row.refused)
+        else:
+            _compare(pending, feed_row, now)
     pending.save()
     audit_event_record(
         actor=actor,
@@ -80,22 +79,23 @@ def _decide(import_id: int, state: PriceImport.State, now: dt.datetime) -> Price
     return pending
 
 
-def _compare(
-    pending: PriceImport, row: PriceRow, data: dict[str, object], now: dt.datetime
-) -> None:
-    prices = Price.objects.filter(model=row.model)
+def _compare(pending: PriceImport, feed_row: FeedRow, now: dt.datetime) -> None:
+    prices = Price.objects.filter(model=feed_row.model)
     present = prices.filter(effective_from__lte=now).order_by("-effective_from").first()
     if present is not None and present.source == OPERATOR:
-        reason = "The operator has set this price, and has the last word."
-        pending.refused.append({"model": row.model, "reason": reason})
+        _refuse(pending, feed_row.model, "The operator has set this price: it has the last word.")
         return
-    terms = row.terms(price_id=0)
-    changes = rate_changes(_terms(present), terms)
-    wild = [change for change in changes if change.is_wild]
+    before = None if present is None else _filed(present)
+    data = dict(feed_row.data) if pending.form == OURS else laid_over(before, feed_row.data)
+    try:
+        [row] = price_book.parse(json.dumps([data]))
+    except InvalidPriceBook as error:
+        _refuse(pending, feed_row.model, f"Beside what we know of it: {error}")
+        return
+    changes = rate_changes(before, data)
+    wild = [change.as_text() for change in changes if change.is_wild]
     if wild:
-        told = "; ".join(change.as_text() for change in wild)
-        reason = f"That is a change by 100 times or more: {told}"
-        pending.refused.append({"model": row.model, "reason": reason})
+        _refuse(pending, row.model, f"A change by 100 times or more: {'; '.join(wild)}")
     elif changes:
         pending.rows.append(data)
         pending.changes.append(
@@ -103,17 +103,25 @@ def _compare(
                 "model": row.model,
                 "is_new": present is None,
                 "changes": [change.as_text() for change in changes],
-                "preview": preview(terms),
+                "preview": preview(row.terms(price_id=0)),
             }
         )
     else:
         pending.unchanged += 1
 
 
-def _terms(price: Price | None) -> PriceTerms | None:
-    if price is None:
-        return None
-    try:
-        return price_terms({name: getattr(price, name) for name in PRICE_COLUMNS})
-    except InvalidRates:
-        return None  # Whatever the feed says is better.
+def _refuse(pending: PriceImport, model: str, reason: str) -> None:
+    pending.refused.append({"model": model, "reason": reason})
+
+
+def _filed(price: Price) -> dict[str, Any]:
+    """A stored price as the price book would file it."""
+    return {
+        "tiers": price.tiers,
+        "unit_rates": price.unit_rates,
+        "long_context": price.long_context,
+        "context_tokens": price.context_tokens,
+        "max_output_tokens": price.max_output_tokens,
+        "output_cap_field": price.output_cap_field,
+        "endpoints": price.endpoints,
+    }

@@ -57,12 +57,11 @@ class CodeBatchAdmin(ServiceAdmin):
     search_help_text = "Note"
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": (("name_and_note", "state"),)}),
+        (None, {"fields": (("note", "state"),)}),
         ("Codes", {"fields": (("worth", "redeemed"),)}),
         ("Time", {"fields": (("created", "expires"), "revoked")}),
     )
     readonly_fields = (
-        "name_and_note",
         "worth",
         "redeemed",
         "state",

@@ -60,12 +60,11 @@ class PriceImportAdmin(ServiceAdmin):
     search_help_text = "Source"
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": (("name_and_source", "state_label"), ("created", "decided"))}),
+        (None, {"fields": (("source", "state_label"), ("created", "decided"))}),
         ("What it would change", {"fields": ("diff",)}),
         ("Refused", {"fields": ("refusals",)}),
     )
     readonly_fields = (
-        "name_and_source",
         "state_label",
         "created",
         "decided",
@@ -94,7 +93,7 @@ class PriceImportAdmin(ServiceAdmin):
     def diff(self, row: PriceImport) -> SafeString:
         return format_html_join(
             "",
-            "<h3>{}{}</h3><p>{}</p><ul>{}</ul>",
+            '<div class="tg-change"><strong>{}{}</strong> {}<ul>{}</ul></div>',
             (
                 (
                     change["model"],

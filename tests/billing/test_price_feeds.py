@@ -113,16 +113,17 @@ def test_nothing_changes_before_somebody_approves_it() -> None:
     [change] = pending.changes
     assert (change["model"], change["is_new"]) == ("gpt-x", True)
     assert change["preview"] == "1K in + 1K out = $0.0125"
-    assert "default input_tokens: none -> 2.50 per 1M" in change["changes"]
+    assert change["changes"] == [
+        "default input_tokens: none → $2.5 per 1M",
+        "default output_tokens: none → $10 per 1M",
+    ]
     approve(pending)
     assert tiers_of("gpt-x") == {"default": {"input_tokens": "2.5", "output_tokens": "10"}}
     assert AuditEvent.objects.filter(action="price_import.approve").count() == 1
 
     later = opened({"gpt-x": GPT | {"output_cost_per_token": 8e-06}})
     [change] = later.changes
-    assert "default output_tokens: 10.00 -> 8.00 per 1M" in " ".join(change["changes"]).replace(
-        " per 1M ->", " ->"
-    )
+    assert change["changes"] == ["default output_tokens: $10 → $8 per 1M"]
     approve(later)
     assert tiers_of("gpt-x")["default"]["output_tokens"] == "8"
     assert Price.objects.filter(model="gpt-x").count() == 2
@@ -169,6 +170,23 @@ def test_the_operators_own_price_has_the_last_word() -> None:
     price_set(model="gpt-x", input_usd="1", output_usd="1", actor=ACTOR, now=now())
     pending = opened({"gpt-x": GPT})
     assert "last word" in pending.refused[0]["reason"]
+
+
+@pytest.mark.django_db
+def test_a_feed_says_nothing_of_what_it_leaves_out() -> None:
+    price_book_load(actor=ACTOR, now=now())
+    before = Price.objects.get(model="gpt-4o-mini")
+    assert before.unit_rates
+    pending = opened(
+        {"gpt-4o-mini": GPT | {"input_cost_per_token": 1.4e-07, "output_cost_per_token": 6e-07}}
+    )
+    [change] = pending.changes
+    assert change["changes"] == ["default input_tokens: $0.15 → $0.14 per 1M"]
+    approve(pending)
+    after = Price.objects.get(model="gpt-4o-mini", effective_to=None)
+    assert after.tiers["default"] == before.tiers["default"] | {"input_tokens": "0.14"}
+    assert after.tiers.keys() == before.tiers.keys()
+    assert (after.unit_rates, after.endpoints) == (before.unit_rates, before.endpoints)
 
 
 @pytest.mark.django_db
