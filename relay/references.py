@@ -30,12 +30,16 @@ ID_FIELDS: Final = (
     "container",
     "container_id",
     "skill_id",
+    "tunnel_id",
+    "voice",
     "approval_request_id",
 )
+# Of these, the objects have an `id`.
+_OBJECTS: Final = ("conversation", "prompt", "voice")
 # Without them, and without names that are spelled in escapes, a text has none of the fields.
 _SUSPECT: Final = re.compile(
     rb'"(?:previous_response_id|conversation|prompt|file_ids?|vector_store_ids|container(?:_id)?'
-    rb'|skill_id|approval_request_id|id|type)"\s*:|\\u00[567]'
+    rb'|skill_id|tunnel_id|voice|approval_request_id|id|type)"\s*:|\\u00[567]'
 )
 # What a later request may name of these items, upstream looks up by their id; all other items say
 # everything themselves, and their ids are of no use.
@@ -97,14 +101,14 @@ def _inside(value: Any, path: str) -> Iterator[Reference]:
 
 def _ids(field: str, value: Any) -> Iterator[Reference]:
     if isinstance(value, str):
-        # A prompt that is a text, and a container that is none yet, are no ids.
-        if value and not field.endswith((".prompt", "prompt.variables")):
+        # A prompt that is a text, and a voice that everybody may use, are no ids.
+        if value and not field.endswith((".prompt", "prompt.variables", "voice")):
             yield Reference(field, value)
     elif isinstance(value, list):
         for item in value:
             yield from _ids(field, item)
     elif isinstance(value, Mapping):
-        inner = value.get("id") if field.endswith(("conversation", "prompt")) else None
+        inner = value.get("id") if field.endswith(_OBJECTS) else None
         if isinstance(inner, str):
             yield Reference(f"{field}.id", inner)
         yield from _inside(value, field)

@@ -52,6 +52,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     has_tools: bool
     wants_audio: bool
     searches_web: bool
+    has_voice: bool
     predicted_bytes: int
     """The length of the answer that the client predicts: what of it is wrong is paid as output."""
     namespaced: dict[str, str]
@@ -84,6 +85,7 @@ _METERED: Final[Decoders] = {
     "modalities": decoder(list[str] | None),
     "web_search_options": decoder(dict[str, Raw] | None),
     "prediction": decoder(Raw),
+    "audio": decoder(dict[str, Any] | None),
 }
 
 
@@ -108,6 +110,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         has_tools=bool(values.get("tools") or values.get("functions")),
         wants_audio=modalities is not None and "audio" in modalities,
         searches_web=values.get("web_search_options") is not None,
+        has_voice=values.get("audio") is not None,
         predicted_bytes=len(memoryview(values.get("prediction", b""))),
         namespaced=namespaced_of(values),
     )

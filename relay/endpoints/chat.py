@@ -18,7 +18,7 @@ from relay.settlement import Measure, Reading, measure_tokens, text_usage
 from relay.tokenizer import estimate_prompt_tokens, estimate_tokens, tight_prompt_bound
 from relay.upstream import UpstreamResponse
 
-_REFERRING = frozenset({"messages"})
+_REFERRING = frozenset({"messages", "audio"})
 
 
 class ChatHandler(Handler[ChatRequest]):
@@ -29,7 +29,9 @@ class ChatHandler(Handler[ChatRequest]):
     @override
     def references(self, request: ChatRequest) -> list[Reference]:
         # Files and recordings are among the parts that hide their size.
-        return id_references(request.members, _REFERRING) if request.opaque_parts else []
+        if not (request.opaque_parts or request.has_voice):
+            return []
+        return id_references(request.members, _REFERRING)
 
     @override
     def reserve(

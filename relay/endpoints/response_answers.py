@@ -1,5 +1,6 @@
 """Reads what the Responses API says: whole responses, and the items that they are made of. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
@@ -12,6 +13,8 @@ from relay.upstream_errors import from_upstream_event
 
 # Searches are paid; to open a page that was found, or to look for something in it, is not.
 _FREE_ACTIONS: Final = frozenset({"open_page", "find_in_page", "find"})
+# Who repeats an answer in the next request repeats what it cites: files that the code wrote.
+_CITES: Final = re.compile(rb'"(?:file_id|container_id)"')
 _TEXTS: Final = frozenset(
     {"text", "refusal", "arguments", "name", "input", "code", "transcript", "summary", "content"}
 )
@@ -29,13 +32,26 @@ class Item(msgspec.Struct, gc=False):
     status: Any = None
     action: Any = None
     container_id: Any = None
+    content: Raw = Raw()
 
     def ids(self, *, is_stored: bool) -> Iterator[str]:
-        """What a later request may name: of a response that is not stored, only its container."""
+        """What a later request may name: of a response that is not stored, only its containers."""
         if isinstance(self.id, str) and is_stored:
             yield self.id
         if isinstance(self.container_id, str):
             yield self.container_id
+        if self.type == "message" and _CITES.search(self.content):
+            yield from _cited(msgspec.json.decode(self.content))
+
+
+def _cited(content: object) -> Iterator[str]:
+    parts = content if isinstance(content, list) else ()
+    for part in parts:
+        annotations = part.get("annotations") if isinstance(part, Mapping) else None
+        for one in annotations if isinstance(annotations, list) else ():
+            if isinstance(one, Mapping):
+                named = (one.get("file_id"), one.get("container_id"))
+                yield from (value for value in named if isinstance(value, str))
 
 
 class ToolCalls:
