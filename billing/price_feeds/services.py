@@ -87,27 +87,28 @@ def _compare(pending: PriceImport, feed_row: FeedRow, now: dt.datetime) -> None:
         return
     before = None if present is None else _filed(present)
     data = dict(feed_row.data) if pending.form == OURS else laid_over(before, feed_row.data)
-    try:
-        [row] = price_book.parse(json.dumps([data]))
-    except InvalidPriceBook as error:
-        _refuse(pending, feed_row.model, f"Beside what we know of it: {error}")
-        return
     changes = rate_changes(before, data)
     wild = [change.as_text() for change in changes if change.is_wild]
     if wild:
-        _refuse(pending, row.model, f"A change by 100 times or more: {'; '.join(wild)}")
-    elif changes:
-        pending.rows.append(data)
-        pending.changes.append(
-            {
-                "model": row.model,
-                "is_new": present is None,
-                "changes": [change.as_text() for change in changes],
-                "preview": preview(row.terms(price_id=0)),
-            }
-        )
-    else:
+        _refuse(pending, feed_row.model, f"A change by 100 times or more: {'; '.join(wild)}")
+        return
+    if not changes:
         pending.unchanged += 1
+        return
+    try:
+        [row] = price_book.parse(json.dumps([data]))
+    except InvalidPriceBook as error:
+        _refuse(pending, feed_row.model, f"Laid over what we know of it: {error}")
+        return
+    pending.rows.append(data)
+    pending.changes.append(
+        {
+            "model": row.model,
+            "is_new": present is None,
+            "changes": [change.as_text() for change in changes],
+            "preview": preview(row.terms(price_id=0)),
+        }
+    )
 
 
 def _refuse(pending: PriceImport, model: str, reason: str) -> None:
