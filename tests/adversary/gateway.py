@@ -360,13 +360,16 @@ class Gateway:
         *,
         at: Worker | WorkerProcess | None = None,
         path: str = CHAT,
+        kind: str = "application/json",
+        length: int | None = None,
     ) -> AsyncIterator["Visitor"]:
         """A call by a client that reads as much as it likes; at the end, it leaves."""
         port = (at or self.workers[0]).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
         writer.write(
-            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-            f"authorization: Bearer {customer.api_key}\r\ncontent-length: {len(body)}\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\n"
+            f"authorization: Bearer {customer.api_key}\r\n"
+            f"content-length: {len(body) if length is None else length}\r\n"
             "\r\n".encode()
             + body
         )

@@ -28,8 +28,10 @@ class Connection:
         self._port = port
         self._streams: tuple[StreamReader, StreamWriter] | None = None
 
-    async def post(self, path: str, api_key: str, body: bytes) -> Answer:
-        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    async def post(
+        self, path: str, api_key: str, body: bytes, *, head: str = "content-type: application/json"
+    ) -> Answer:
+        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}\r\n"
         return await self._ask(head, api_key, body)
 
     async def get(self, path: str, api_key: str = "") -> Answer:
