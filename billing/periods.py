@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 
 from accounts.transactions import transaction_required
-from billing.models import Discount, Price
+from billing.models import Discount, Price, RateLimit
 
 Row = TypeVar("Row", Price, Discount)
 
@@ -20,7 +20,7 @@ _INSTANT = dt.timedelta(microseconds=1)
 
 
 @transaction_required
-def writers_take_turns(model: type[Price] | type[Discount]) -> None:
+def writers_take_turns(model: type[Price] | type[Discount] | type[RateLimit]) -> None:
     with connection.cursor() as cursor:
         # The mode that excludes every other writer, this one's like included, and no reader.
         cursor.execute(f"LOCK TABLE {model._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")  # noqa: SLF001  Django's own way to a model's table.

@@ -1,9 +1,17 @@
-"""Spend limits: what organizations, projects and keys may spend in a window of time.
+"""Limits: what may be spent in a window of time, and how much may be called in a minute.
 
-The workers keep to them by leases, just as they keep to the wallet (billing.engine); here is how
-they are set, and which windows they count in.
+The workers keep to spend limits by leases, just as they keep to the wallet (billing.engine); here
+is how they are set, and which windows they count in. Rate limits are counted where the calls are
+(relay.limits); here is how they are set and read.
 """
 
+from billing.limits.rates import (
+    RATES,
+    RateTable,
+    ScopeRates,
+    rate_limit_set,
+    rates_load,
+)
 from billing.limits.services import (
     LimitScope,
     UnableToLimit,
@@ -15,12 +23,17 @@ from billing.limits.windows import PERS, Per, Window, window_at
 
 __all__ = [
     "PERS",
+    "RATES",
     "LimitScope",
     "Per",
+    "RateTable",
+    "ScopeRates",
     "UnableToLimit",
     "Window",
     "limit_scope_of",
     "organization_time_zone_set",
+    "rate_limit_set",
+    "rates_load",
     "spend_limit_set",
     "window_at",
 ]

@@ -19,12 +19,14 @@ class MoneyCommand(ContractCommand):
     )
 
 
-def scope_arguments(parser: CommandParser) -> None:
+def scope_arguments(parser: CommandParser, *, with_model: bool = False) -> None:
     """Whom a limit is for: one of them."""
     scope = parser.add_mutually_exclusive_group(required=True)
     scope.add_argument("--key", metavar="PREFIX", help="An API key, as it is listed.")
     scope.add_argument("--project", metavar="ORG/PROJECT", help="A project.")
     scope.add_argument("--organization", metavar="ORG", help="An organization.")
+    if with_model:
+        scope.add_argument("--model", metavar="M", help="A model, whoever calls it.")
 
 
 def usd_of(answer: Answer, name: str) -> str:

@@ -7,11 +7,13 @@ from billing.models.limit import SpendLimit, SpendLimitPeriod
 from billing.models.payment import Payment, PaymentEvent
 from billing.models.price import Discount, Price
 from billing.models.price_import import PriceImport
+from billing.models.rate_limit import MAX_RATE_LIMIT, RateLimit
 from billing.models.refund import Refund
 from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
 
 __all__ = [
+    "MAX_RATE_LIMIT",
     "Alert",
     "AlertRule",
     "AuditRun",
@@ -25,6 +27,7 @@ __all__ = [
     "PaymentEvent",
     "Price",
     "PriceImport",
+    "RateLimit",
     "RedemptionCode",
     "Refund",
     "SetAsideRecord",

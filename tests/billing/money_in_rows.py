@@ -57,8 +57,20 @@ BREAKS = [
         {"leased_nano_usd": 6, "used_nano_usd": 6, "over_nano_usd": 1},
     ),
     Break("spend_limit_period_is_forward", "billing_spendlimitperiod", {"period_end": NOW}),
+    Break("rate_limit_is_of_one_scope", "billing_ratelimit", {"project_id": 1, "api_key_id": 1}),
+    Break("rate_limit_is_of_one_scope", "billing_ratelimit", {"model": "a-model"}),
+    Break("rate_limit_is_of_one_scope", "billing_ratelimit", {"organization_id": None}),
+    Break("rate_limit_limits_something", "billing_ratelimit", {"calls_per_minute": None}),
+    *(
+        Break("rate_limit_numbers_are_sane", "billing_ratelimit", {name: number})
+        for name in ("calls_per_minute", "tokens_per_minute", "concurrency")
+        for number in (0, 10**12 + 1)
+    ),
+    Break("rate_limit_is_one_per_scope", "billing_ratelimit", {"concurrency": 2}, beside={}),
     Break("price_import_is_decided_once", "billing_priceimport", {"state": "approved"}),
     Break("price_import_is_decided_once", "billing_priceimport", {"decided_at": NOW}),
+    Break("plan_slug_is_a_slug", "billing_plan", {"slug": "-x"}),
+    Break("discount_is_of_an_organization_or_a_plan", "billing_discount", {"plan_id": 1}),
     Break("refund_gives_something", "billing_refund", {"amount_nano_usd": 0}),
     Break("alert_rule_kind_is_known", "billing_alertrule", {"kind": "other"}),
     Break("alert_rule_tells_one_way", "billing_alertrule", {"email": ""}),
@@ -102,6 +114,12 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
             "used_nano_usd": 0,
             "over_nano_usd": 0,
         },
+        "billing_ratelimit": {
+            "organization_id": organization_id,
+            "model": "",
+            "calls_per_minute": 60,
+            "created_at": NOW,
+        },
         "billing_priceimport": {
             "source": "https://prices.example",
             "form": "litellm",
@@ -112,6 +130,7 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
             "state": "waiting",
             "created_at": NOW,
         },
+        "billing_plan": {"slug": "pro", "name": "Pro", "created_at": NOW},
         "billing_refund": {
             "request_id": uuid.UUID(int=7),
             "grant_id": grant_id,
