@@ -8,8 +8,9 @@ from billing.money import parse_fraction_ppm
 from gateway.checks import SIMULATOR_PROVIDER
 from gateway.env import env_str
 from relay.base_urls import base_url_check
-from relay.channels import NewChannel, channel_add, channel_disable, channel_enable
-from relay.credentials import UnreadableCredential, credential_decrypt, credential_encrypt
+from relay.channel_credentials import credentials_put
+from relay.channels import FIRST_LABEL, NewChannel, channel_add, channel_disable, channel_enable
+from relay.credentials import UnreadableCredential, credential_decrypt
 from relay.models import Channel
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -83,9 +84,9 @@ def _simulator_use(base_url: str, *, actor: Actor) -> None:
 @durable
 def _channel_point(channel: Channel, *, new: NewChannel, actor: Actor) -> None:
     channel.base_url = base_url_check(new.base_url, insecure=channel.insecure)
-    channel.credential_encrypted = credential_encrypt(new.credential)
     channel.cost_ppm = new.cost_ppm
-    channel.save(update_fields=["base_url", "credential_encrypted", "cost_ppm"])
+    channel.save(update_fields=["base_url", "cost_ppm"])
+    credentials_put(channel, {FIRST_LABEL: new.credential})
     audit_event_record(
         actor=actor,
         action="channel.point",
@@ -99,7 +100,10 @@ def _differs(channel: Channel, new: NewChannel) -> bool:
         return True
     if channel.provider != SIMULATOR_PROVIDER and channel.cost_ppm != new.cost_ppm:
         return True
+    credential = channel.credentials.filter(label=FIRST_LABEL).first()
+    if credential is None:
+        return True
     try:
-        return credential_decrypt(bytes(channel.credential_encrypted)) != new.credential
+        return credential_decrypt(credential.encrypted) != new.credential
     except UnreadableCredential:
         return True

@@ -18,8 +18,12 @@ class UnreadableCredential(Refused):
     """None of CREDENTIAL_KEYS decrypts the stored credential."""
 
 
-def credential_encrypt(text: str) -> bytes:
+def text_encrypt(text: str) -> bytes:
     return _fernet().encrypt(text.encode())
+
+
+def credential_encrypt(text: str) -> bytes:
+    return text_encrypt(text)
 
 
 def credential_decrypt(encrypted: bytes | memoryview) -> str:

@@ -54,10 +54,13 @@ def upstream_headers(
     host: bytes,
     authorization: bytes,
     content_type: bytes = b"application/json",
+    authorization_name: bytes = b"authorization",
+    extra: tuple[Header, ...] = (),
 ) -> list[Header]:
     """What goes upstream: our own headers, and of the client's only the harmless few.
 
     The content type is ours too: a body that was parsed as JSON is JSON, whatever it was called.
+    `extra` are the operator's, for one channel.
     """
     passed: dict[bytes, bytes] = {}
     hop_by_hop = b""
@@ -72,11 +75,12 @@ def upstream_headers(
             passed.pop(token.strip(), None)
     return [
         (b"host", host),
-        (b"authorization", authorization),
+        (authorization_name, authorization),
         (b"user-agent", USER_AGENT),
         (b"accept-encoding", b"identity"),
         (b"content-type", content_type),
         *passed.items(),
+        *extra,
     ]
 
 

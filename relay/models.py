@@ -7,16 +7,40 @@ from typing_extensions import override
 
 
 class Channel(models.Model):
-    """One upstream base URL with one credential, encrypted at rest and never shown again."""
+    """One upstream base URL, its credentials, and how calls get there."""
+
+    class Kind(models.TextChoices):
+        """Whose manners an upstream has; `provider` says who it is."""
+
+        OPENAI = "openai", "OpenAI compatible"
+        AZURE = "azure", "Azure OpenAI"
 
     name = models.SlugField(max_length=60, unique=True)
     provider = models.CharField(max_length=20, default="openai")
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.OPENAI)
     base_url = models.URLField(max_length=300)
-    credential_encrypted = models.BinaryField(editable=False)
-    # Where the models are not listed (ChannelModel), the channel serves every priced model.
+    api_version = models.CharField(
+        max_length=40, blank=True, help_text="Azure's; empty for its v1 API."
+    )
+    # Where this is false, the channel serves just the models of its map (ChannelModel).
     serves_all_models = models.BooleanField(default=True)
     priority = models.IntegerField(default=0, help_text="Higher is tried first.")
-    weight = models.PositiveIntegerField(default=1)
+    weight = models.PositiveIntegerField(
+        default=1, help_text="Its share of the calls among channels of the same priority."
+    )
+    concurrency = models.PositiveIntegerField(
+        default=0, help_text="Calls at once in each serving process; 0: no limit."
+    )
+    # Null: as the installation has it.
+    connect_seconds = models.FloatField(null=True, blank=True)
+    first_byte_seconds = models.FloatField(null=True, blank=True)
+    idle_seconds = models.FloatField(null=True, blank=True)
+    http2 = models.BooleanField(default=False, help_text="Speak HTTP/2 where upstream can.")
+    # Both may hold secrets: only their names, and the proxy without its password, are readable.
+    proxy = models.CharField(max_length=300, blank=True)
+    proxy_encrypted = models.BinaryField(null=True, editable=False)
+    header_names = models.JSONField(default=list, blank=True)
+    headers_encrypted = models.BinaryField(null=True, editable=False)
     # What the operator pays of the official price, in parts per million; for the margin page.
     cost_ppm = models.BigIntegerField(default=1_000_000)
     insecure = models.BooleanField(default=False, help_text="Allow plain HTTP off this machine.")
@@ -30,11 +54,42 @@ class Channel(models.Model):
                 name="channel_cost_is_not_negative", condition=Q(cost_ppm__gte=0)
             ),
             models.CheckConstraint(name="channel_weight_is_positive", condition=Q(weight__gte=1)),
+            models.CheckConstraint(
+                name="channel_kind_is_known", condition=Q(kind__in=["openai", "azure"])
+            ),
         ]
 
     @override
     def __str__(self) -> str:
         return self.name
+
+
+class ChannelCredential(models.Model):
+    """What a channel proves itself with: encrypted at rest and never shown again."""
+
+    channel = models.ForeignKey(Channel, models.CASCADE, related_name="credentials")
+    label = models.CharField(max_length=100, help_text="Tells it from the others.")
+    encrypted = models.BinaryField(editable=False)
+    enabled = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=200, blank=True)
+    # Upstream has refused it: the alarm of the console's first page, until it is enabled or goes.
+    refused_at = models.DateTimeField(null=True, blank=True)
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="channel_label_is_unique", fields=["channel", "label"]),
+            models.CheckConstraint(
+                name="credential_is_disabled_at_a_time",
+                condition=Q(enabled=True, disabled_at__isnull=True)
+                | Q(enabled=False, disabled_at__isnull=False),
+            ),
+        ]
+
+    @override
+    def __str__(self) -> str:
+        return self.label
 
 
 class ChannelModel(models.Model):

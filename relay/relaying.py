@@ -176,6 +176,8 @@ class Relaying:
             raise errors.model_not_served(model, endpoint.name)
         candidates = self._runtime.channels.candidates(model)
         if not candidates:
+            if self._runtime.channels.is_out_of_service(model):
+                raise errors.upstream_unavailable()
             raise errors.model_not_found(model)
         tier = request.service_tier
         if tier is not None and (tier == BATCH_TIER or not quote.terms.prices_tier(tier)):
@@ -187,10 +189,10 @@ class Relaying:
         return quote, candidates if pin is None else self._pinned(pin)
 
     def _pinned(self, channel_id: int) -> list[ChannelRoute]:
-        route = self._runtime.channels.route(channel_id)
-        if route is None:  # The operator has taken it out of service, for now or for ever.
+        routes = self._runtime.channels.routes_of(channel_id)
+        if not routes:  # The operator has taken it out of service, for now or for ever.
             raise errors.upstream_unavailable()
-        return [route]
+        return routes
 
     async def _hold(self, call: OpenCall, candidates: list[ChannelRoute]) -> Hold:
         """Set aside what the call may cost; looked at more closely for who cannot pay it."""
@@ -277,12 +279,14 @@ class Relaying:
         return UpstreamRequest(
             destination=route.destination,
             method=call.endpoint.method.encode(),
-            target=route.base_path + handler.target(request),
+            target=route.target(handler.target(request), request.model),
             headers=upstream_headers(
                 call.exchange.headers,
                 host=route.destination.authority,
                 authorization=route.authorization,
                 content_type=handler.content_type(request),
+                authorization_name=route.authorization_header,
+                extra=route.headers,
             ),
             body=handler.upstream_body(
                 request,
@@ -291,7 +295,11 @@ class Relaying:
                 output_cap=cap,
                 namespaced=namespaced,
             ),
-            deadlines=self._runtime.settings.deadlines,
+            deadlines=(
+                self._runtime.settings.deadlines
+                if route.patience is None
+                else route.patience.over(self._runtime.settings.deadlines)
+            ),
         )
 
 

@@ -17,5 +17,12 @@ def say(command: str, *arguments: str) -> str:
 def ask(command: str, *arguments: str) -> dict[str, Any]:
     """The last line of the command's `--json`."""
     answer: dict[str, Any] = json.loads(say(command, *arguments, "--json").splitlines()[-1])
-    assert not any(isinstance(value, dict) for value in answer.values()), "it is not flat"
+    assert _is_flat(answer), "it is not flat"
+    for value in answer.values():
+        for row in value if isinstance(value, list) else ():
+            assert not isinstance(row, dict) or _is_flat(row), "a row of its list is not flat"
     return answer
+
+
+def _is_flat(row: dict[str, Any]) -> bool:
+    return not any(isinstance(value, dict) for value in row.values())

@@ -11,7 +11,8 @@ from typing_extensions import override
 from accounts.audit_trail import Actor
 from accounts.errors import Refused
 
-Answer = dict[str, str | int | bool | list[str] | None]
+# Flat, but for the commands that list things: one flat object for each.
+Answer = dict[str, str | int | bool | list[str] | list[dict[str, Any]] | None]
 
 
 class ContractCommand(BaseCommand):

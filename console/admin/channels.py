@@ -74,7 +74,7 @@ class ChannelAdmin(ServiceAdmin):
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
-        return rows.defer("credential_encrypted").prefetch_related("models")
+        return rows.prefetch_related("models")
 
     @column("Channel", header=True)
     def name_and_url(self, row: Channel) -> list[str]:

@@ -218,7 +218,7 @@ def test_a_credential_goes_in_encrypted_and_never_comes_out(administrator: Clien
     assert CREDENTIAL not in again.content.decode()  # Not even while the form is corrected.
     assert sent(administrator, "relay_channel_add", CHANNEL).status_code == 302
     channel = Channel.objects.get()
-    encrypted = bytes(channel.credential_encrypted)
+    encrypted = bytes(channel.credentials.get().encrypted)
     assert credential_decrypt(encrypted) == CREDENTIAL
     assert CREDENTIAL.encode() not in encrypted
     for page in (

@@ -5,7 +5,7 @@ from gateway.upstreams import ENVIRONMENT_CHANNEL, SIMULATOR_CHANNEL, Upstream, 
 from relay.base_urls import InvalidBaseUrl
 from relay.channels import NewChannel, channel_add, channel_disable
 from relay.credentials import credential_decrypt
-from relay.models import Channel
+from relay.models import Channel, ChannelCredential
 from tests.factories import ACTOR
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +28,7 @@ def enabled() -> dict[str, str]:
 
 def credential() -> str:
     return credential_decrypt(
-        bytes(Channel.objects.get(name=ENVIRONMENT_CHANNEL).credential_encrypted)
+        Channel.objects.get(name=ENVIRONMENT_CHANNEL).credentials.get().encrypted
     )
 
 
@@ -77,7 +77,7 @@ def test_a_lost_encryption_key_is_no_obstacle(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-one")
     prepare(None)
-    Channel.objects.update(credential_encrypted=b"from another key")
+    ChannelCredential.objects.update(encrypted=b"from another key")
     assert prepare(None) is Upstream.ENVIRONMENT
     assert credential() == "sk-one"
 

@@ -9,8 +9,8 @@ from accounts.models import AuditEvent, ConfigurationVersion
 from relay.base_urls import InvalidBaseUrl
 from relay.channels import (
     NewChannel,
-    UnableToAddChannel,
     UnknownChannel,
+    UnusableTerms,
     channel_add,
     channel_disable,
     channel_enable,
@@ -48,12 +48,17 @@ def test_a_channel_serves_every_priced_model_unless_told_which() -> None:
 @pytest.mark.django_db
 def test_the_credential_is_stored_encrypted_and_shown_nowhere() -> None:
     add()
-    [stored] = execute("SELECT credential_encrypted FROM relay_channel")
+    [stored] = execute("SELECT encrypted FROM relay_channelcredential")
     assert CREDENTIAL.encode() not in bytes(stored)
     assert credential_decrypt(stored) == CREDENTIAL
     event = AuditEvent.objects.get()
     assert (event.action, event.subject) == ("channel.add", "openai")
-    assert event.details == {"base_url": BASE_URL, "models": [], "insecure": False}
+    assert event.details == {
+        "base_url": BASE_URL,
+        "models": [],
+        "insecure": False,
+        "credentials": ["main"],
+    }
     assert CREDENTIAL not in repr(NewChannel(name="a", base_url="b", credential=CREDENTIAL))
 
 
@@ -61,17 +66,17 @@ def test_the_credential_is_stored_encrypted_and_shown_nowhere() -> None:
 @pytest.mark.parametrize(
     ("terms", "refusal"),
     [
-        ({"name": ""}, UnableToAddChannel),
-        ({"name": "-x"}, UnableToAddChannel),
-        ({"name": "a b"}, UnableToAddChannel),
-        ({"name": "x" * 61}, UnableToAddChannel),
-        ({"credential": ""}, UnableToAddChannel),
-        ({"credential": "sk-1\r\nx-evil: 1"}, UnableToAddChannel),
-        ({"credential": "sk 1"}, UnableToAddChannel),
-        ({"credential": "sk-é"}, UnableToAddChannel),
-        ({"credential": "x" * 4097}, UnableToAddChannel),
-        ({"models": [" "]}, UnableToAddChannel),
-        ({"models": ["x" * 201]}, UnableToAddChannel),
+        ({"name": ""}, UnusableTerms),
+        ({"name": "-x"}, UnusableTerms),
+        ({"name": "a b"}, UnusableTerms),
+        ({"name": "x" * 61}, UnusableTerms),
+        ({"credential": ""}, UnusableTerms),
+        ({"credential": "sk-1\r\nx-evil: 1"}, UnusableTerms),
+        ({"credential": "sk 1"}, UnusableTerms),
+        ({"credential": "sk-é"}, UnusableTerms),
+        ({"credential": "x" * 4097}, UnusableTerms),
+        ({"models": [" "]}, UnusableTerms),
+        ({"models": ["x" * 201]}, UnusableTerms),
         ({"base_url": "http://api.openai.com/v1"}, InvalidBaseUrl),
     ],
 )
@@ -87,7 +92,7 @@ def test_a_channel_that_cannot_work_is_refused(
 @pytest.mark.django_db
 def test_a_name_is_given_once() -> None:
     add()
-    with pytest.raises(UnableToAddChannel, match="'openai' already"):
+    with pytest.raises(UnusableTerms, match="'openai' already"):
         add(models=["gpt-5"])
     assert Channel.objects.count() == 1
     assert not ChannelModel.objects.exists()
@@ -132,7 +137,7 @@ def test_an_unknown_channel_is_refused() -> None:
 
 def test_of_those_who_add_the_same_name_at_once_one_wins(committing_db: str) -> None:
     answers = run_together(*[partial(add, models=["gpt-5"])] * 4)
-    refused = [answer for answer in answers if isinstance(answer, UnableToAddChannel)]
+    refused = [answer for answer in answers if isinstance(answer, UnusableTerms)]
     assert len(refused) == 3
     assert (Channel.objects.count(), ChannelModel.objects.count()) == (1, 1)
 
@@ -142,17 +147,26 @@ def test_of_those_who_add_the_same_name_at_once_one_wins(committing_db: str) -> 
 BREAKS = [
     Break("channel_cost_is_not_negative", "relay_channel", {"cost_ppm": -1}),
     Break("channel_weight_is_positive", "relay_channel", {"weight": 0}),
+    Break("channel_kind_is_known", "relay_channel", {"kind": "other"}),
+    Break("channel_label_is_unique", "relay_channelcredential", {"encrypted": b"y"}, beside={}),
+    Break("credential_is_disabled_at_a_time", "relay_channelcredential", {"enabled": False}),
     Break("channel_model_is_unique", "relay_channelmodel", {"upstream_model": "x"}, beside={}),
 ]
 
 
 def valid_rows() -> dict[str, Row]:
+    channel = add(name="another")
     return {
         "relay_channel": {
             "name": "third",
             "provider": "openai",
             "base_url": BASE_URL,
-            "credential_encrypted": b"x",
+            "kind": "openai",
+            "api_version": "",
+            "concurrency": 0,
+            "http2": False,
+            "proxy": "",
+            "header_names": "[]",
             "serves_all_models": True,
             "priority": 0,
             "weight": 1,
@@ -162,8 +176,17 @@ def valid_rows() -> dict[str, Row]:
             "disabled_reason": "",
             "created_at": "2026-05-17T00:00:00Z",
         },
+        "relay_channelcredential": {
+            "channel_id": channel.pk,
+            "label": "another",
+            "encrypted": b"x",
+            "enabled": True,
+            "disabled_reason": "",
+            "disabled_at": None,
+            "created_at": "2026-05-17T00:00:00Z",
+        },
         "relay_channelmodel": {
-            "channel_id": add(name="another").pk,
+            "channel_id": channel.pk,
             "model": "gpt-5",
             "upstream_model": "gpt-5",
         },
@@ -191,13 +214,14 @@ def test_every_constraint_is_tried() -> None:
 
 def test_every_change_is_told_to_the_workers(committing_db: str, listener: Listener) -> None:
     start = ConfigurationVersion.objects.get(topic="channels").version
-    add(models=["gpt-5"])  # The channel, and its model.
+    add(models=["gpt-5"])  # The channel, its credential, and its model.
     channel_disable(name="openai", actor=ACTOR)
     execute("UPDATE relay_channelmodel SET upstream_model = 'x'")
     execute("DELETE FROM relay_channelmodel")
+    execute("DELETE FROM relay_channelcredential")
     execute("DELETE FROM relay_channel")
-    assert listener.heard() == [f"channels {start + step} 0" for step in range(1, 7)]
-    assert ConfigurationVersion.objects.get(topic="channels").version == start + 6
+    assert listener.heard() == [f"channels {start + step} 0" for step in range(1, 9)]
+    assert ConfigurationVersion.objects.get(topic="channels").version == start + 8
 
 
 # --- The commands ---------------------------------------------------------------------------------
@@ -214,7 +238,7 @@ def test_a_channel_is_added_with_the_credential_of_the_environment(upstream_key:
     options = ["--base-url", BASE_URL, "--key-env", upstream_key]
     assert ask("channel_add", "openai", *options) == {"channel": "openai"}
     channel = Channel.objects.get()
-    assert credential_decrypt(channel.credential_encrypted) == CREDENTIAL
+    assert credential_decrypt(channel.credentials.get().encrypted) == CREDENTIAL
     assert channel.serves_all_models
     text = say("channel_add", "second", *options, "--models", "gpt-4o", "gpt-5")
     assert "Added the channel second" in text

@@ -1,0 +1,89 @@
+"""The options that say how a channel is reached and chosen, and the credentials' variables."""
+
+import os
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from billing.money import parse_fraction_ppm
+from relay.channel_terms import pairs_parse
+from relay.channels import ChannelTerms
+
+
+def add_terms(parser: CommandParser) -> None:
+    option = parser.add_argument
+    option("--priority", type=int, metavar="N", help="Higher is tried first (default: 0).")
+    option("--weight", type=int, metavar="N", help="Its share within its priority (default: 1).")
+    option(
+        "--model-map",
+        nargs="+",
+        action="extend",
+        metavar="PUBLIC=UPSTREAM",
+        help="What upstream calls a model; with --kind azure, its deployment.",
+    )
+    option(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="Calls at once in each serving process (default: 0, no limit).",
+    )
+    option(
+        "--credential",
+        nargs="+",
+        action="extend",
+        metavar="VAR",
+        default=[],
+        help="Environment variables that hold upstream's API keys, one for each credential;"
+        " their names become the credentials' labels, and a label that exists is rotated.",
+    )
+    option(
+        "--proxy",
+        metavar="URL",
+        help="http://, https://, socks5:// or socks5h://; empty: none.",
+    )
+    option(
+        "--header",
+        action="append",
+        metavar="NAME=VALUE",
+        help="An extra header of every call, instead of those that were said before.",
+    )
+    option("--kind", choices=["openai", "azure"], help="Whose manners it has (default: openai).")
+    option("--api-version", metavar="V", help="Azure's API version; empty: its v1 API.")
+    option("--http2", choices=["on", "off"], help="Speak HTTP/2 where it can (default: off).")
+    for what in ("connect", "first-byte", "idle"):
+        option(f"--{what}-seconds", type=float, metavar="S", help="0: as the installation has it.")
+
+
+def terms_of(options: dict[str, Any]) -> ChannelTerms:
+    """What the options say. Raises UnusableTerms, InvalidMoney."""
+    mapped, headers, cost = (options.get(name) for name in ("model_map", "header", "cost"))
+    http2 = options["http2"]
+    return ChannelTerms(
+        base_url=options.get("base_url"),
+        insecure=options.get("insecure") or None,
+        models=options.get("models") or None,
+        model_map=None if mapped is None else pairs_parse(mapped, form="PUBLIC=UPSTREAM"),
+        priority=options["priority"],
+        weight=options["weight"],
+        concurrency=options["concurrency"],
+        cost_ppm=None if cost is None else parse_fraction_ppm(cost, allow_surcharge=True),
+        kind=options["kind"],
+        api_version=options["api_version"],
+        http2=None if http2 is None else http2 == "on",
+        proxy=options["proxy"],
+        headers=None if headers is None else pairs_parse(headers, form="NAME=VALUE"),
+        connect_seconds=options["connect_seconds"],
+        first_byte_seconds=options["first_byte_seconds"],
+        idle_seconds=options["idle_seconds"],
+    )
+
+
+def credentials_of(variables: list[str]) -> dict[str, str]:
+    """The credentials in these environment variables, by the variables' names."""
+    found = {}
+    for variable in variables:
+        credential = os.environ.get(variable, "").strip()
+        if not credential:
+            raise CommandError(f"The environment variable {variable} is not set, or empty.")
+        found[variable] = credential
+    return found
