@@ -29,7 +29,7 @@ def parse_adts(source: Source) -> Parsing:
             size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
             place = head[2] >> 2 & 15
             if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or size < _HEAD or place >= len(_RATES):  # noqa: PLR2004 - the mark, and no layer.
-                break
+                return None  # A decoder may find frames again that would not be counted here.
             rate = rate or _RATES[place]
             samples += _BLOCK_SAMPLES * (1 + (head[6] & 3))
             source.skip(size - _HEAD)

@@ -27,6 +27,8 @@ _HEAD = 4
 _MARKED_BYTES = 48
 _MARKS = (b"Xing", b"Info", b"VBRI")
 _LEAST_FRAMES = 2
+# Where more than this is no frame, decoders may find frames again that would not be counted here.
+_MOST_SKIPPED_BYTES = 16 * 1024
 
 
 class _Frame:
@@ -40,7 +42,7 @@ class _Frame:
 
 
 def parse_mpeg(source: Source) -> Parsing:
-    total, frames, kind = 0, 0, None
+    total, frames, skipped, kind = 0, 0, 0, None
     rate = 1
     try:
         head = yield from source.read(_HEAD)
@@ -48,6 +50,9 @@ def parse_mpeg(source: Source) -> Parsing:
             frame = _frame_of(head)
             # Of chance marks in what is no sound at all most are of another kind than the first.
             if frame is None or kind not in (None, frame.kind):
+                skipped += 1
+                if skipped > _MOST_SKIPPED_BYTES:
+                    return None
                 head = head[1:] + (yield from source.read(1))
                 continue
             more = 0

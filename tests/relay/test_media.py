@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media import DurationMeter, source
+from relay.simulator.sounds import silence_make
 
 SAMPLES = Path(__file__).parent / "samples"
 # What the decoder of the program that made them says, with what its encoder added to the ends.
@@ -124,6 +125,21 @@ def test_rubbish_between_frames_is_passed_over() -> None:
     rubbish = b"\xff\xe0\xff\xfb\x90\x00TAG" + bytes(300)
 
     assert measured(data + rubbish + frame) == measured(data + frame)
+
+
+def test_a_sound_with_much_rubbish_in_it_is_not_measured() -> None:
+    """A decoder may find frames behind it that are not looked for here, as that takes long."""
+    frame = silence_make(0.024, form="mp3")
+    assert measured(frame * 9 + bytes(10_000) + frame) == 240
+    assert measured(frame * 9 + bytes(20_000) + frame * 99) is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_streamed_aac_is_measured_by_its_frames(size: int) -> None:
+    sound = silence_make(2, form="aac")
+    assert measured(sound, size=size) == 2_006  # 47 frames of 1,024 samples, 24,000 a second.
+    assert measured(sound[:-1], size=size) == 2_006
+    assert measured(sound + b"rubbish of any kind" + sound, size=size) is None
 
 
 def test_chained_files_add_up() -> None:
