@@ -1,8 +1,10 @@
 """The two commands, up to where they would install packages."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,5 +92,7 @@ def test_packages_are_installed_only_when_requirements_change(clone: Path) -> No
     (binaries / "python").symlink_to(sys.executable)
     (clone / ".venv" / ".runtime").touch()
     assert "pip" not in make(clone, "--dry-run", "run").stdout
-    (clone / "requirements" / "runtime.txt").touch()
+    # By more than a file system's clock may be coarse.
+    later = time.time() + 10
+    os.utime(clone / "requirements" / "runtime.txt", (later, later))
     assert "--require-hashes" in make(clone, "--dry-run", "run").stdout
