@@ -50,8 +50,14 @@ _PRICES = (
     f" FROM billing_price WHERE {_STILL_NEEDED} ORDER BY model, effective_from DESC"
 )
 _DISCOUNTS = (
-    f"SELECT organization_id, model, fraction_ppm, {_PERIOD} FROM billing_discount"  # noqa: S608  Constants of this file.
+    "SELECT coalesce(to_jsonb(organization_id), to_jsonb(plan.slug)) AS owner, model, fraction_ppm,"  # noqa: S608  Constants of this file.
+    f" {_PERIOD} FROM billing_discount LEFT JOIN billing_plan plan ON plan.id = plan_id"
     f" WHERE {_STILL_NEEDED} ORDER BY effective_from DESC"
+)
+
+_PLANS = (
+    "SELECT organization_id, slug FROM billing_plansubscription"
+    " JOIN billing_plan ON billing_plan.id = plan_id"
 )
 
 Value = TypeVar("Value")
@@ -91,8 +97,8 @@ class PricedModel:
     deprecated_on: dt.date | None = None  # When upstream retires it, or did.
 
 
-# An organization (None: all of them) and a model ("": all of them).
-DiscountScope = tuple[int | None, str]
+# An organization, a plan's slug or (None) everybody; and a model ("": all of them).
+DiscountScope = tuple[int | str | None, str]
 
 
 class Catalog:
@@ -104,12 +110,14 @@ class Catalog:
         offers: Mapping[str, Sequence[Dated[Offer]]],
         discounts: Mapping[DiscountScope, Sequence[Dated[int]]],
         default_discount_ppm: int,
+        plans: Mapping[int, str] | None = None,
         version: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._offers = offers
         self._discounts = discounts
         self._default_discount_ppm = default_discount_ppm
+        self._plans = plans or {}  # By organization.
         self._clock = clock
         # Of the topic `prices`, read before the rows: never newer than what the catalog knows.
         self.version = version
@@ -145,12 +153,9 @@ class Catalog:
     def _discount_ppm(self, model: str, organization_id: int, now: float) -> int:
         """The most specific discount: one organization's word on one model beats all."""
         if self._discounts:
-            for scope in (
-                (organization_id, model),
-                (organization_id, ""),
-                (None, model),
-                (None, ""),
-            ):
+            plan = self._plans.get(organization_id)
+            owners = (organization_id, None) if plan is None else (organization_id, plan, None)
+            for scope in [(owner, name) for owner in owners for name in (model, "")]:
                 row = _in_force(self._discounts.get(scope, ()), now)
                 if row is not None:
                     return row.value
@@ -183,12 +188,14 @@ async def catalog_load(connection: psycopg.AsyncConnection[Any]) -> Catalog:
         offers.setdefault(row["model"], []).append(dated)
     discounts: dict[DiscountScope, list[Dated[int]]] = {}
     for row in await (await cursor.execute(_DISCOUNTS)).fetchall():
-        scope = row["organization_id"], row["model"]
+        scope = row["owner"], row["model"]
         discount = Dated(row["starts_at"], row["ends_at"], row["fraction_ppm"])
         discounts.setdefault(scope, []).append(discount)
+    plans = await (await cursor.execute(_PLANS)).fetchall()
     return Catalog(
         offers=offers,
         discounts=discounts,
+        plans={row["organization_id"]: row["slug"] for row in plans},
         default_discount_ppm=default_discount_ppm(),
         version=version["version"],
     )

@@ -56,6 +56,8 @@ NAVIGATION = [
             _page("Prices", "sell", "billing_price"),
             _page("Price feeds", "sync_alt", "billing_priceimport"),
             _page("Discounts", "percent", "billing_discount"),
+            _page("Plans", "loyalty", "billing_plan"),
+            _page("Subscriptions", "badge", "billing_plansubscription"),
             _page("Channels", "hub", "relay_channel"),
         ],
     },

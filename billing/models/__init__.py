@@ -1,10 +1,12 @@
 from billing.models.alert import Alert, AlertRule
 from billing.models.audit import AuditRun
 from billing.models.code import CodeBatch, RedemptionCode
+from billing.models.identity import FreeQuotaClaim
 from billing.models.lease import Lease, LeaseSlice, Worker
 from billing.models.ledger import LedgerEntry
 from billing.models.limit import SpendLimit, SpendLimitPeriod
 from billing.models.payment import Payment, PaymentEvent
+from billing.models.plan import Plan, PlanSubscription
 from billing.models.price import Discount, Price
 from billing.models.price_import import PriceImport
 from billing.models.rate_limit import MAX_RATE_LIMIT, RateLimit
@@ -19,12 +21,15 @@ __all__ = [
     "AuditRun",
     "CodeBatch",
     "Discount",
+    "FreeQuotaClaim",
     "Grant",
     "Lease",
     "LeaseSlice",
     "LedgerEntry",
     "Payment",
     "PaymentEvent",
+    "Plan",
+    "PlanSubscription",
     "Price",
     "PriceImport",
     "RateLimit",

@@ -6,6 +6,7 @@ from django.utils import timezone
 from typing_extensions import override
 
 from accounts.models import Organization
+from billing.models.plan import Plan
 
 
 class Price(models.Model):
@@ -59,6 +60,7 @@ class Discount(models.Model):
     """The fraction of the official price that is charged; the most specific row wins."""
 
     organization = models.ForeignKey(Organization, models.CASCADE, null=True, blank=True)
+    plan = models.ForeignKey(Plan, models.PROTECT, null=True, blank=True, related_name="discounts")
     model = models.CharField(max_length=200, blank=True, default="")
     # Parts per million to pay: 0.5 of the official price is 500000.
     fraction_ppm = models.BigIntegerField()
@@ -70,9 +72,13 @@ class Discount(models.Model):
         constraints = [
             models.UniqueConstraint(
                 name="discount_current_is_unique",
-                fields=["organization", "model"],
+                fields=["organization", "plan", "model"],
                 condition=Q(effective_to__isnull=True),
                 nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                name="discount_is_of_an_organization_or_a_plan",
+                condition=Q(organization__isnull=True) | Q(plan__isnull=True),
             ),
             models.CheckConstraint(
                 name="discount_fraction_is_sane",
@@ -86,5 +92,6 @@ class Discount(models.Model):
 
     @override
     def __str__(self) -> str:
-        scope = " ".join(filter(None, [str(self.organization or ""), self.model])) or "everything"
+        owner = str(self.organization or self.plan or "")
+        scope = " ".join(filter(None, [owner, self.model])) or "everything"
         return f"{self.fraction_ppm / 1_000_000} on {scope}"

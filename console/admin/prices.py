@@ -75,6 +75,7 @@ class DiscountForm(forms.Form):
         widget=UnfoldBooleanSwitchWidget,
     )
     organization = RowField(Discount, "organization", required=False, help_text="Empty: everybody.")
+    plan = RowField(Discount, "plan", required=False, help_text="Or all that are on a plan.")
     model = forms.CharField(
         required=False,
         max_length=200,
@@ -258,8 +259,8 @@ class PriceAdmin(DatedAdmin):
 class DiscountAdmin(DatedAdmin):
     list_display = ("scope", "fraction_to_pay", "state", "begins", "ends")
     list_filter = (PeriodFilter, ("organization", AutocompleteSelectFilter))
-    list_select_related = ("organization",)
-    search_fields = ("model", "organization__slug")
+    list_select_related = ("organization", "plan")
+    search_fields = ("model", "organization__slug", "plan__slug")
     search_help_text = "Model or organization"
     ordering = ("-id",)
     fieldsets = (
@@ -278,10 +279,13 @@ class DiscountAdmin(DatedAdmin):
 
     @column("Applies to", header=True)
     def scope(self, row: Discount) -> list[str]:
-        return [str(row.organization or "Everybody"), row.model or "Every model"]
+        owner = row.organization or row.plan or "Everybody"
+        return [str(owner), row.model or "Every model"]
 
     @column("Organization")
     def organization_link(self, row: Discount) -> SafeString | str:
+        if row.plan is not None:
+            return link(row.plan, f"Plan {row.plan}")
         return link(row.organization) if row.organization else "Everybody"
 
     @column("Model")
@@ -301,8 +305,8 @@ class DiscountAdmin(DatedAdmin):
             title="Set a discount",
             submit="Set from now on",
             form=DiscountForm(data_of(request)),
-            intro="The most specific discount wins: organization and model, then organization,"
-            " then model, then everybody.",
+            intro="The most specific discount wins: organization and model, organization, plan and"
+            " model, plan, model, everybody.",
             back=list_url("billing_discount"),
         )
 
@@ -310,6 +314,7 @@ class DiscountAdmin(DatedAdmin):
             discount = discount_set(
                 fraction_ppm=values["fraction"],
                 organization=values["organization"],
+                plan=values["plan"],
                 model=values["model"],
                 actor=actor_of(request),
                 now=timezone.now(),

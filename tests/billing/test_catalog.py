@@ -76,6 +76,33 @@ def test_the_most_specific_discount_wins(
     assert quote == Quote(terms(1, model), discount_ppm)
 
 
+@pytest.mark.parametrize(
+    ("organization_id", "model", "discount_ppm"),
+    [
+        (1, "test-1", 100_000),
+        (1, "test-2", 200_000),
+        (2, "test-1", 300_000),
+        (2, "test-2", 400_000),
+        (3, "test-1", 500_000),
+        (3, "test-2", 600_000),
+    ],
+)
+def test_a_plan_is_between_its_organizations_and_everybody(
+    organization_id: int, model: str, discount_ppm: int
+) -> None:
+    discounts = {
+        (1, "test-1"): [Dated(0, math.inf, 100_000)],
+        (1, ""): [Dated(0, math.inf, 200_000)],
+        ("pro", "test-1"): [Dated(0, math.inf, 300_000)],
+        ("pro", ""): [Dated(0, math.inf, 400_000)],
+        (None, "test-1"): [Dated(0, math.inf, 500_000)],
+        (None, ""): [Dated(0, math.inf, 600_000)],
+    }
+    offers = {name: [offer(0, math.inf, 1, name)] for name in ("test-1", "test-2")}
+    catalog = catalog_at([1.0], offers=offers, discounts=discounts, plans={1: "pro", 2: "pro"})
+    assert catalog.quote(model, organization_id) == Quote(terms(1, model), discount_ppm)
+
+
 def test_a_discount_that_is_over_gives_way_to_the_next_wider_one() -> None:
     time = [0.0]
     catalog = catalog_at(

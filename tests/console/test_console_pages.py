@@ -20,6 +20,8 @@ from billing.models import (
     LedgerEntry,
     Payment,
     PaymentEvent,
+    Plan,
+    PlanSubscription,
     PriceImport,
     SetAsideRecord,
 )
@@ -50,6 +52,7 @@ def full(db: None) -> dict[str, Any]:
     user = make_user("someone@example.com", name=PAYLOAD)
     record = make_usage_record(organization, model=PAYLOAD, channel=PAYLOAD, flags=[PAYLOAD])
     new = NewChannel(name="main", base_url="https://api.openai.com/v1", credential=CREDENTIAL)
+    plan = Plan.objects.create(slug="pro", name=PAYLOAD)
     rule = AlertRule.objects.create(
         organization=organization, kind="spend_limit", webhook_url="https://example.com/" + PAYLOAD
     )
@@ -74,6 +77,8 @@ def full(db: None) -> dict[str, Any]:
         Payment.objects.create(
             organization=organization, provider="stripe", reference=PAYLOAD, amount_nano_usd=1
         ),
+        plan,
+        PlanSubscription.objects.create(organization=organization, plan=plan),
         PriceImport.objects.create(
             source=PAYLOAD,
             form="litellm",

@@ -11,6 +11,7 @@ from accounts.organizations import organization_get
 from billing.discounts import discount_set
 from billing.management.base import MoneyCommand
 from billing.money import format_ppm, parse_fraction_ppm
+from billing.plans import plan_get
 
 
 class Command(MoneyCommand):
@@ -20,6 +21,7 @@ class Command(MoneyCommand):
     def add_contract_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("fraction", metavar="FRACTION", help="To pay: 0.5 is half the price.")
         parser.add_argument("--organization", metavar="O", help="Only for this organization.")
+        parser.add_argument("--plan", metavar="P", help="Only for this plan's organizations.")
         parser.add_argument("--model", metavar="M", default="", help="Only for this model.")
         parser.add_argument(
             "--surcharge", action="store_true", help="Allow a fraction above 1: more than official."
@@ -33,6 +35,7 @@ class Command(MoneyCommand):
                 options["fraction"], allow_surcharge=options["surcharge"]
             ),
             organization=None if slug is None else organization_get(slug),
+            plan=None if options["plan"] is None else plan_get(options["plan"]),
             model=options["model"],
             actor=self.actor,
             now=timezone.now(),
@@ -40,6 +43,7 @@ class Command(MoneyCommand):
         return {
             "discount_ppm": discount.fraction_ppm,
             "organization": slug,
+            "plan": options["plan"],
             "model": discount.model or None,
             "effective_from": discount.effective_from.isoformat(),
         }
@@ -47,5 +51,6 @@ class Command(MoneyCommand):
     @override
     def sentences(self, answer: Answer) -> list[str]:
         fraction = format_ppm(int(str(answer["discount_ppm"])))
-        who, what = answer["organization"] or "everybody", answer["model"] or "every model"
+        who = answer["organization"] or answer["plan"] or "everybody"
+        what = answer["model"] or "every model"
         return [f"From now on {who} pays {fraction} of the official price of {what}."]

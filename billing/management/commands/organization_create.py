@@ -25,6 +25,12 @@ class Command(MoneyCommand):
             "--quota", metavar="USD", help="The free quota (default: the setting; 0: none)."
         )
         parser.add_argument(
+            "--identity",
+            metavar="PROVIDER:SUBJECT",
+            help="Whose verified identity opens it, such as email:ann@example.com: one that has"
+            " had a free quota gets none.",
+        )
+        parser.add_argument(
             "--holds",
             choices=["strict", "standard"],
             help="strict: no call is ever charged more than was held for it. Default: strict"
@@ -39,6 +45,7 @@ class Command(MoneyCommand):
             slug=options["slug"],
             quota_nano_usd=None if quota is None else parse_usd(quota),
             strict=STRICT[options["holds"]],
+            identity=options["identity"],
             actor=self.actor,
             now=timezone.now(),
         )
