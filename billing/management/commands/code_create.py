@@ -51,4 +51,4 @@ class Command(MoneyCommand):
     @override
     def sentences(self, answer: Answer) -> list[str]:
         assert isinstance(answer["codes"], list)
-        return answer["codes"]
+        return [str(code) for code in answer["codes"]]
