@@ -196,7 +196,7 @@ JOURNAL_SYNC = env_choice("JOURNAL_SYNC", "interval", choices=("interval", "alwa
 SETTLE = env_choice("SETTLE", "journal", choices=("journal", "database"))
 LEASE_TTL_SECONDS = env_seconds("LEASE_TTL_SECONDS", 60, least=3, most=3600)
 LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, most=600)
-LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 10, least=0.2, most=3600)
+LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 60, least=0.2, most=3600)
 
 # --- Payments ------------------------------------------------------------------------------------
 # Both or neither: without the second, nothing that was paid could be credited.

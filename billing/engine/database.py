@@ -43,7 +43,10 @@ class Database:
             keepalives_count=3,
             # The server ends the session of a line that we have cut, even if it waits for a lock.
             options="-c idle_in_transaction_session_timeout=10000"
-            " -c client_connection_check_interval=1000",
+            " -c client_connection_check_interval=1000"
+            # Each statement is planned once a connection, whatever arrays it is given; and it finds
+            # its rows by their keys, however small the tables were when it was planned.
+            " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
         )
 
     async def run(

@@ -286,7 +286,7 @@ class MoneyEngine:
             if topic == "recall":
                 worker.book.recall(int(organization_id))
             elif topic == "wallet":
-                worker.book.wallet_changed(int(organization_id))
+                worker.book.wallet_changed(int(organization_id), available=int(version))
         for subscriber in self._subscribers:
             subscriber(topic, int(version), int(organization_id))
 

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from billing.engine.records import Call
 
-MAX_HEADROOM = 4096
+LEAST_HEADROOM, MAX_HEADROOM = 4, 4096
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.05, 0.2
 
 
 class InsufficientQuota(Exception):
@@ -103,18 +104,32 @@ class Account:
     # A refusal is remembered: calls that need as much or more are refused at once.
     refused_until: float = 0.0
     refused_minimum: int = 0
-    # The next extension's size, in calls; it doubles while extensions follow each other closely.
-    headroom: int = 4
+    # The next extension's size, in calls.
+    headroom: int = LEAST_HEADROOM
     grown_at: float = 0.0
+    # Who was told that the wallet is short asks again at the next of these, or when it hears that
+    # money came back; each time in vain makes the next pause longer.
+    retry: asyncio.TimerHandle | None = None
+    pause: float = RETRY_SECONDS
+    money_came: bool = False  # While an operation was in flight.
 
     def bounds(self, request: HoldRequest) -> Bounds:
         return request.strict if self.strict else request.standard
 
-    def set_headroom(self, now: float, *, close: float) -> None:
-        """For the extension that is about to be asked for."""
-        follows_closely = now - self.grown_at < close
-        self.headroom = min(self.headroom * 2, MAX_HEADROOM) if follows_closely else 4
+    def set_headroom(self, now: float, *, cover: float) -> None:
+        """For the extension that is about to be asked for: it should last so many seconds."""
+        lasted = now - self.grown_at
+        if lasted < cover:
+            self.headroom = min(self.headroom * 2, MAX_HEADROOM)
+        elif lasted > 2 * cover:
+            self.headroom = max(self.headroom // 2, LEAST_HEADROOM)
         self.grown_at = now
+
+    def retry_stop(self) -> None:
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+        self.pause = RETRY_SECONDS
 
     def forget_refusal(self) -> None:
         self.dry_until = self.refused_until = 0.0

@@ -5,16 +5,20 @@ The rules are the lease protocol's; the comments name the errors that a line kee
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-from billing.engine import transactions
-from billing.engine.database import Connection, Database, OutcomeUnknown
+from billing.engine.database import Database, OutcomeUnknown
+from billing.engine.demand import least_missing, want_of
+from billing.engine.desk import Answered, Desk
+from billing.engine.giving import Return
+from billing.engine.growing import GrowAnswer
 from billing.engine.holds import (
+    LONGEST_RETRY_SECONDS,
+    RETRY_SECONDS,
     Account,
-    Bounds,
     EngineUnavailable,
     Hold,
     HoldRequest,
@@ -23,13 +27,13 @@ from billing.engine.holds import (
     Waiter,
 )
 from billing.engine.journal import Journal, JournalFull
+from billing.engine.leases import LeaseView
 from billing.engine.money_moves import WalletMissing
+from billing.engine.tasks import Tasks
 from billing.engine.timing import DRIFT, Timing, now
-from billing.engine.transactions import GrowAnswer, LeaseView, Want
 from billing.identifiers import uuid7
 
 T = TypeVar("T")
-RETRY_SECONDS = 0.05
 logger = logging.getLogger("tollgate.engine")
 
 
@@ -49,10 +53,10 @@ class LeaseBook:
         self.refusals = 0
         self._worker_id = worker_id
         self._journal = journal
-        self._database = database
+        self._desk = Desk(worker_id=worker_id, database=database, timing=timing)
         self._timing = timing
         self._check_open = check_open
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     # --- Opening holds ---------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class LeaseBook:
         can_grow = account.lease is lease and not lease.busy and not self.fenced
         if taken < amount and can_grow and now() >= account.dry_until:
             lease.busy = True
-            self._spawn(self._grow(account, lease, missing=amount - taken))
+            self._tasks.spawn(self._grow(account, lease, missing=amount - taken))
         return taken
 
     def released(self, lease: Lease) -> None:
@@ -169,7 +173,7 @@ class LeaseBook:
             account.lease = self.leases[lease.id] = lease
         if not lease.busy:
             lease.busy = True
-            self._spawn(self._grow(account, lease))
+            self._tasks.spawn(self._grow(account, lease))
 
     # --- Operations on leases: one in flight for each --------------------------------------------
 
@@ -179,10 +183,11 @@ class LeaseBook:
         if not (waiters or missing):
             lease.busy = False
             return
-        want, granted_before = self._want(account, lease, waiters, missing), lease.granted
-        answer, sent_at = await self._operate(
-            lease, partial(transactions.grow, want=want, timing=self._timing)
-        )
+        account.set_headroom(now(), cover=self._timing.cover)
+        want = want_of(account, lease, waiters, worker_id=self._worker_id, missing=missing)
+        granted_before = lease.granted
+        asked = await self._operate(lease, partial(self._desk.grow, want))
+        answer, sent_at = asked.value, asked.sent_at
         if answer is None:
             self.fenced = True
             lease.busy = False
@@ -192,31 +197,13 @@ class LeaseBook:
         for waiter in waiters:
             waiter.answered = True
         self._adopt(lease, answer.view, sent_at)
+        if not answer.short:
+            account.retry_stop()
         if answer.short:
             self._refuse(account, lease, waiters, answer)
         elif lease.granted - granted_before < want.desired_nano_usd:
             account.dry_until = now() + self._timing.refusal_memory
         self._after_operation(account, lease, short=answer.short)
-
-    def _want(
-        self, account: Account, lease: Lease, waiters: list[Waiter], missing: int = 0
-    ) -> Want:
-        bounds = [account.bounds(waiter.request) for waiter in waiters]
-        if not bounds:  # The running call goes on without it, so nothing is recalled for it.
-            bounds = [Bounds(minimum_nano_usd=lease.free, wanted_nano_usd=lease.free + missing)]
-        smallest = min(bounds, key=lambda b: b.minimum_nano_usd)
-        account.set_headroom(now(), close=self._timing.heartbeat)
-        total = sum(b.wanted_nano_usd for b in bounds)
-        total += account.headroom * max(b.wanted_nano_usd for b in bounds)
-        return Want(
-            worker_id=self._worker_id,
-            organization_id=account.organization_id,
-            lease_id=lease.id,
-            version=lease.version,
-            minimum_nano_usd=smallest.minimum_nano_usd - lease.free,
-            desired_nano_usd=smallest.wanted_nano_usd - lease.free,
-            wanted_nano_usd=total - lease.free,
-        )
 
     def _refuse(
         self, account: Account, lease: Lease, asked: list[Waiter], answer: GrowAnswer
@@ -240,13 +227,12 @@ class LeaseBook:
             account.refused_minimum = minimum
 
     async def _operate(
-        self, lease: Lease, transaction: Callable[[Connection], Awaitable[T]]
-    ) -> tuple[T, float]:
+        self, lease: Lease, ask: Callable[[], Awaitable[Answered[T]]]
+    ) -> Answered[T]:
         """Repeat one operation until its outcome is known: its version makes copies harmless."""
         while True:
-            sent_at = now()
             try:
-                return await self._database.run(transaction), sent_at
+                return await ask()
             except OutcomeUnknown:
                 await asyncio.sleep(2 * RETRY_SECONDS)
             except Exception as error:
@@ -279,11 +265,32 @@ class LeaseBook:
         lease.busy = False
         recalled, lease.recalled = lease.recalled, False
         if account is not None:
-            self._pump(account, may_grow=not recalled and not short)
+            money_came, account.money_came = account.money_came, False
+            if money_came:
+                account.retry_stop()
+            in_vain = (short or account.retry is not None) and not money_came
+            self._pump(account, may_grow=not recalled and not in_vain)
         if recalled:  # Before asking for more: else a useless part is kept that another needs.
             self.give(lease)
-        if account is not None and account.waiting:
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._pump, account)
+        if account is not None:
+            self._retry_later(account, short=short)
+
+    def _retry_later(self, account: Account, *, short: bool) -> None:
+        """Whoever waits asks again after a pause, should nobody tell that money came back."""
+        if not account.waiting:
+            account.retry_stop()
+        elif account.retry is None and not (account.lease and account.lease.busy):
+            oldest = min(waiter.asked_at for waiter in account.waiting)
+            to_refusal = oldest + self._timing.recall_wait - now()
+            pause = min(account.pause, to_refusal) if to_refusal > 0 else RETRY_SECONDS
+            if short:
+                account.pause = min(2 * account.pause, LONGEST_RETRY_SECONDS)
+            loop = asyncio.get_running_loop()
+            account.retry = loop.call_later(pause, self._retry, account)
+
+    def _retry(self, account: Account) -> None:
+        account.retry = None
+        self._pump(account)
 
     def give(self, lease: Lease) -> None:
         """Return the free part to the wallet."""
@@ -296,18 +303,17 @@ class LeaseBook:
             # back on an unknown outcome: the repetition's answer says what is.
             lease.granted -= amount
             lease.busy = True
-            self._spawn(self._give(lease, amount))
+            self._tasks.spawn(self._give(lease, amount))
 
     async def _give(self, lease: Lease, amount: int | None) -> None:
-        transaction = partial(
-            transactions.give,
+        part = Return(
             organization_id=lease.organization_id,
             lease_id=lease.id,
             version=lease.version,
             amount_nano_usd=amount,
         )
-        view, sent_at = await self._operate(lease, transaction)
-        self._adopt(lease, view, sent_at)
+        asked = await self._operate(lease, partial(self._desk.give, part))
+        self._adopt(lease, asked.value, asked.sent_at)
         self._after_operation(self.accounts.get(lease.organization_id), lease, short=False)
 
     def recall(self, organization_id: int) -> None:
@@ -315,11 +321,17 @@ class LeaseBook:
         for lease in [x for x in self.leases.values() if x.organization_id == organization_id]:
             self.give(lease)
 
-    def wallet_changed(self, organization_id: int) -> None:
-        """New money, or returned money: what was refused may be payable now."""
+    def wallet_changed(self, organization_id: int, available: int) -> None:
+        """New money, or returned money: what was refused may be payable now.
+
+        What the wallet has is told where it is known, so that nobody asks in vain; else it is 0.
+        """
         account = self.accounts.get(organization_id)
-        if account is not None:
-            account.forget_refusal()
+        if account is None:
+            return
+        account.forget_refusal()
+        if account.waiting and not (0 < available < least_missing(account)):
+            account.money_came = account.lease is not None and account.lease.busy
             self._pump(account)
 
     def notice(self, view: LeaseView, sent_at: float) -> None:
@@ -371,7 +383,7 @@ class LeaseBook:
                 self.give(lease)
             else:
                 lease.busy = True
-                self._spawn(self._give(lease, None))
+                self._tasks.spawn(self._give(lease, None))
         used = {lease.organization_id for lease in self.leases.values()}
         for account in list(self.accounts.values()):
             if account.organization_id not in used and not account.waiting:
@@ -380,19 +392,8 @@ class LeaseBook:
     def busy(self) -> bool:
         return any(lease.busy for lease in self.leases.values())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Every task is registered, and cancelled at the end if it has not ended by itself."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("A lease operation was refused by the database.", exc_info=error)
-
     async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for account in self.accounts.values():
+            account.retry_stop()
+        await self._desk.close()
+        await self._tasks.close()

@@ -3,11 +3,12 @@
 Callers hold the wallet's row lock: `wallet_lock` is the first thing they do.
 """
 
+import datetime as dt
 from collections.abc import Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 from billing.engine.database import Connection
+from billing.engine.leases import LockedWallet, wallets_lock
 from billing.identifiers import uuid7
 
 ACCOUNTS = ("source", "wallet", "escrow", "revenue", "expired", "write_off")
@@ -18,24 +19,19 @@ class WalletMissing(Exception):
     """The organization has no wallet: it was not made by `organization_open`."""
 
 
-class LockedWallet(NamedTuple):
-    strict: bool
-    free_tier: bool
-    balance_nano_usd: int
-    debt_nano_usd: int
-
-
 async def wallet_lock(connection: Connection, organization_id: int) -> LockedWallet:
     """Lock the wallet's row until the transaction ends. Raises WalletMissing."""
-    cursor = await connection.execute(
-        "SELECT strict, strict AND NOT strict_always, balance_nano_usd, debt_nano_usd"
-        " FROM billing_wallet WHERE organization_id = %s FOR UPDATE",
-        [organization_id],
-    )
-    row = await cursor.fetchone()
-    if row is None:
+    wallet = (await wallets_lock(connection, [organization_id])).get(organization_id)
+    if wallet is None:
         raise WalletMissing(f"organization {organization_id}")
-    return LockedWallet(*row)
+    return wallet
+
+
+def burn_order(
+    grant_id: int, _free: int, expires_at: dt.datetime | None, priority: int
+) -> tuple[object, ...]:
+    """The key by which the grants of a wallet burn, as billing.grants.burn_order has it."""
+    return -priority, expires_at is None, expires_at, grant_id
 
 
 async def post(
@@ -68,18 +64,6 @@ async def post(
     )
 
 
-async def available(connection: Connection, organization_id: int) -> int:
-    """What the wallet can still lease, after `grants_expire`."""
-    cursor = await connection.execute(
-        "SELECT coalesce(sum(free_nano_usd), 0)::bigint FROM billing_grant"
-        " WHERE organization_id = %s AND free_nano_usd > 0",
-        [organization_id],
-    )
-    row = await cursor.fetchone()
-    assert row is not None, "an aggregate without a row"
-    return int(row[0])
-
-
 async def grants_expire(connection: Connection, organization_id: int) -> None:
     """Take the free parts of grants whose time is over out of the wallet."""
     cursor = await connection.execute(
@@ -110,8 +94,7 @@ async def debit(
         [organization_id],
     )
     grants = await cursor.fetchall()
-    # As billing.grants.burn_order has it.
-    grants.sort(key=lambda grant: (-grant[3], grant[2] is None, grant[2], grant[0]))
+    grants.sort(key=lambda grant: burn_order(*grant))
     slices: list[Slice] = []
     rest = amount
     for grant_id, free, *_ in grants:
@@ -138,67 +121,9 @@ async def slices_append(connection: Connection, lease_id: UUID, slices: Sequence
     )
 
 
-async def shrink(connection: Connection, organization_id: int, lease_id: UUID, amount: int) -> None:
-    """Move so much from the lease's last slices back to the grants that they came from."""
-    cursor = await connection.execute(
-        "SELECT id, grant_id, amount_nano_usd FROM billing_leaseslice WHERE lease_id = %s"
-        " ORDER BY position DESC",
-        [lease_id],
-    )
-    returned: list[tuple[int, int]] = []
-    rest = amount
-    while rest:
-        row = await cursor.fetchone()
-        assert row is not None, f"lease {lease_id} has fewer slices than money"
-        slice_id, grant_id, held = row
-        assert grant_id is not None, f"lease {lease_id} would return debt"
-        part = min(rest, held)
-        returned.append((grant_id, part))
-        rest -= part
-        if part == held:
-            await connection.execute("DELETE FROM billing_leaseslice WHERE id = %s", [slice_id])
-        else:
-            await connection.execute(
-                "UPDATE billing_leaseslice SET amount_nano_usd = amount_nano_usd - %s"
-                " WHERE id = %s",
-                [part, slice_id],
-            )
-    if amount:
-        await _credit(connection, organization_id, returned)
-
-
-async def slices_burn(connection: Connection, lease_id: UUID) -> None:
-    """What is left of the lease's slices was spent: it leaves the grants for ever."""
-    cursor = await connection.execute(
-        "DELETE FROM billing_leaseslice WHERE lease_id = %s RETURNING grant_id, amount_nano_usd",
-        [lease_id],
-    )
-    burnt = [(grant_id, amount) for grant_id, amount in await cursor.fetchall() if grant_id]
-    await _grants_add(connection, burnt, leased=-1, burnt=1)
-
-
 async def leased_burn(connection: Connection, slices: Sequence[Slice]) -> None:
     """Money that was just debited is spent at once."""
     await _grants_add(connection, slices, leased=-1, burnt=1)
-
-
-async def _credit(
-    connection: Connection, organization_id: int, parts: Sequence[tuple[int, int]]
-) -> None:
-    """Give leased parts of grants back to the wallet; they repay its debt first."""
-    debt = (await wallet_lock(connection, organization_id)).debt_nano_usd
-    repaid: list[Slice] = []
-    freed: list[Slice] = []
-    rest = debt
-    for grant_id, part in parts:
-        to_debt = min(rest, part)
-        rest -= to_debt
-        repaid.append((grant_id, to_debt))
-        freed.append((grant_id, part - to_debt))
-    await _grants_add(connection, repaid, leased=-1, burnt=1)
-    await _grants_add(connection, freed, leased=-1, free=1)
-    total = sum(part for _, part in parts)
-    await _wallet_add(connection, organization_id, balance=total, debt=rest - debt)
 
 
 async def _wallet_add(

@@ -9,10 +9,10 @@ still take it, else as the late settlement of a worker that was lost.
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from billing.engine import transactions
 from billing.engine.database import Connection
+from billing.engine.giving import leases_close_of
 from billing.engine.holds import Lease
-from billing.engine.transactions import LeaseView
+from billing.engine.leases import LeaseView
 
 
 class CommitsForgotten(Exception):
@@ -54,7 +54,7 @@ async def readmit(
         " shipped_offset = greatest(billing_worker.shipped_offset, excluded.shipped_offset)",
         [worker_id, offset],
     )
-    await transactions.leases_close_of(connection, worker_id)
+    await leases_close_of(connection, worker_id)
     # Of an organization that is not there either, the records are set aside.
     await connection.execute(
         "INSERT INTO billing_lease (id, worker_id, organization_id, kind, state, version,"

@@ -6,8 +6,8 @@ Any number of sweepers may run at once; the owner of what they sweep may still b
 from functools import partial
 from uuid import UUID
 
-from billing.engine import transactions
 from billing.engine.database import Connection, Database
+from billing.engine.giving import leases_close_of
 from billing.engine.timing import Timing, now
 
 # Any constant does, as long as nobody else takes it: the key of the sweepers' advisory lock.
@@ -76,5 +76,5 @@ async def _declare_lost(connection: Connection, worker_id: UUID, timing: Timing)
     )
     if cursor.rowcount != 1:
         return 0
-    await transactions.leases_close_of(connection, worker_id)
+    await leases_close_of(connection, worker_id)
     return 1

@@ -25,7 +25,7 @@ class Timing:
     sync: float = 0.1
     scan: float = 1.0
     sweep: float = 1.0
-    idle: float = 10.0
+    idle: float = 60.0  # Who needs the money sooner recalls it.
     recall_wait: float = 1.0
     refusal_memory: float = 1.0
     timeout: float = 2.0
@@ -43,6 +43,11 @@ class Timing:
     def fence(self) -> float:
         """A worker opens no hold later than this after it sent its last answered renewal."""
         return self.ttl * (1 - 3 * DRIFT) - self.step
+
+    @property
+    def cover(self) -> float:
+        """How long an extension of a lease should last its organization."""
+        return self.idle / 2
 
     @property
     def retain(self) -> float:

@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from billing.engine import MoneyEngine, Timing, transactions
+from billing.engine import MoneyEngine, Timing, growing, transactions
 from billing.engine.database import CHANNEL, Database
-from billing.engine.transactions import GrowAnswer, Want
+from billing.engine.growing import GrowAnswer, Want
 from billing.identifiers import uuid7
 from tests.billing.engine.support import Bank, request, running, settings_for, settle
 
@@ -50,7 +50,7 @@ async def test_there_is_one_recall_at_a_time(
     notified: bool,
 ) -> None:
     """Also not none, where the database's clock was set back."""
-    monkeypatch.setattr(transactions, "RECALL_SECONDS", 600.0)
+    monkeypatch.setattr(growing, "RECALL_SECONDS", 600.0)
     bank = Bank(fresh_database_url)
     organization = bank.organization(SLICE)
     bank.connection.execute(
@@ -72,7 +72,8 @@ async def test_there_is_one_recall_at_a_time(
     with psycopg.connect(bank.url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         await database.run(partial(register, timing=timing))
-        answer = await database.run(partial(transactions.grow, want=want, timing=timing))
+        asked = partial(growing.grow, worker_id=worker, wants=[want], timing=timing)
+        (answer,) = await database.run(asked) or []
         assert isinstance(answer, GrowAnswer)
         assert answer.short
         listener.execute("SELECT pg_notify(%s, 'end')", [CHANNEL])

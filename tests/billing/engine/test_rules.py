@@ -9,15 +9,16 @@ from uuid import UUID
 
 import pytest
 
-from billing.engine import DeadlinePassed, EngineUnavailable, Timing, transactions
+from billing.engine import DeadlinePassed, EngineUnavailable, Timing, growing, transactions
 from billing.engine.database import Database
+from billing.engine.growing import GrowAnswer, Want
 from billing.engine.holds import Lease
 from billing.engine.journal import segments
+from billing.engine.money_moves import WalletMissing
 from billing.engine.settings import EngineSettings
 from billing.engine.shipping import Batch, ship
 from billing.engine.sweeper import DatabaseClock, sweep
 from billing.engine.timing import now
-from billing.engine.transactions import GrowAnswer, Want
 from billing.engine.worker import Worker
 from billing.identifiers import uuid7
 from tests.billing.engine.faulty import Fate, Faults, FaultyDatabase
@@ -94,7 +95,17 @@ def want(stage: Stage, organization: int, lease_id: UUID, version: int, amount: 
 
 
 async def grow(stage: Stage, wanted: Want) -> GrowAnswer | None:
-    return await stage.database.run(partial(transactions.grow, want=wanted, timing=TIMING))
+    answers = await grow_together(stage, [wanted])
+    if answers is None:
+        return None
+    (answer,) = answers
+    assert isinstance(answer, GrowAnswer)
+    return answer
+
+
+async def grow_together(stage: Stage, wants: list[Want]) -> list[GrowAnswer | WalletMissing] | None:
+    asked = partial(growing.grow, worker_id=stage.worker.id, wants=wants, timing=TIMING)
+    return await stage.database.run(asked)
 
 
 async def test_the_fence_counts_from_before_the_renewal_was_sent(stage: Stage) -> None:
