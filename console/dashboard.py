@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from billing.models import Price, UsageRecord
+from billing.models import Alert, Payment, Price, UsageRecord
 from billing.overview import Day, Engine, Traffic, day_traffic, engine_state
 from console.engine_totals import LATE_SHIPPING_MS, Card, seconds
 from console.presentation import count, percent, usd, usd_text
@@ -166,7 +166,21 @@ def checks(engine: Engine) -> list[Check]:
         ),
         _check("Channels enabled", channels, "relay_channel", bad=not channels),
         _check("Models priced", prices, "billing_price", bad=not prices),
+        *_for_a_person(),
     ]
+
+
+def _for_a_person() -> list[Check]:
+    """What nobody but a person can settle; not shown as long as there is nothing."""
+    payments = Payment.objects.filter(state=Payment.State.REVIEW).count()
+    alerts = Alert.objects.filter(
+        sent_at__isnull=True, next_attempt_at__isnull=True, rule__removed_at__isnull=True
+    ).count()
+    found = [
+        _check("Payments to review", payments, "billing_payment", bad=True),
+        _check("Alerts that did not arrive", alerts, "billing_alert", warning=True),
+    ]
+    return [check for check, number in zip(found, (payments, alerts), strict=True) if number]
 
 
 def _audit(engine: Engine) -> Check:

@@ -7,7 +7,7 @@ from django.test import Client
 
 from accounts.models import Organization
 from billing import overview
-from billing.models import SetAsideRecord
+from billing.models import Alert, AlertRule, Payment, SetAsideRecord
 from billing.overview import Engine, Traffic, day_traffic, engine_state
 from console.dashboard import checks
 from console.presentation import percent, usd, usd_text
@@ -107,6 +107,24 @@ def test_what_needs_a_look_is_marked(db: None) -> None:
         "Open leases": "good",
     }
     assert states(never)["Audit"] == "warning"
+
+
+def test_what_only_a_person_can_settle_is_shown_while_it_is_there(
+    organization: Organization,
+) -> None:
+    well = Engine(2, 0, 0, 1, 5, 0, audited_at=now())
+    Payment.objects.create(
+        organization=organization, provider="stripe", amount_nano_usd=1, state="review"
+    )
+    rule = AlertRule.objects.create(
+        organization=organization, kind="spend_limit", email="ann@example.com"
+    )
+    Alert.objects.create(rule=rule, crossing="1")
+    assert states(well)["Payments to review"] == "bad"
+    assert states(well)["Alerts that did not arrive"] == "warning"
+    Payment.objects.update(state="failed")
+    Alert.objects.update(sent_at=now())
+    assert not {"Payments to review", "Alerts that did not arrive"} & states(well).keys()
 
 
 def test_the_first_page_tells_today(
