@@ -72,6 +72,7 @@ class Books:
     slices: dict[int, SliceRow] = field(default_factory=dict)
     slices_made: int = 0
     ledger: Counter[str] = field(default_factory=Counter)
+    postings: Counter[str] = field(default_factory=Counter)  # By reason.
     records: int = 0
     charged: int = 0
     # Kept so that no statement walks through all leases that there ever were.

@@ -14,11 +14,12 @@ from typing import cast
 from unittest.mock import patch
 from uuid import UUID
 
+from typing_extensions import override
+
 from bench.capacity.server import Server, Session
 from billing.engine import EngineSettings, MoneyEngine, Timing, worker
 from billing.engine.database import Connection, Database
 from billing.engine.journal import Journal
-from typing_extensions import override
 
 SEGMENT_BYTES = 1024 * 1024
 URL = "postgresql:///simulated"
@@ -45,16 +46,8 @@ class SimulatedDatabase(Database):
         return self._connection
 
 
-class SimulatedEngine(MoneyEngine):
-    def __init__(self, settings: EngineSettings, server: Server) -> None:
-        self._server = server
-        super().__init__(settings)
-
-    @override
-    def _database(self, *, listen: bool = False) -> Database:
-        return SimulatedDatabase(
-            self._server, timeout=self.settings.timing.timeout, listen=listen
-        )
+class OpenEngine(MoneyEngine):
+    """The product's, of which a bench may look inside, and which it may kill."""
 
     @property
     def workers(self) -> list[worker.Worker]:
@@ -70,6 +63,16 @@ class SimulatedEngine(MoneyEngine):
             each.journal.close()
         await self.leases_database.close()
         await self._shipping_database.close()
+
+
+class SimulatedEngine(OpenEngine):
+    def __init__(self, settings: EngineSettings, server: Server) -> None:
+        self._server = server
+        super().__init__(settings)
+
+    @override
+    def _database(self, *, listen: bool = False) -> Database:
+        return SimulatedDatabase(self._server, timeout=self.settings.timing.timeout, listen=listen)
 
 
 class SmallJournal(Journal):

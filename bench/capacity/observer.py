@@ -42,7 +42,8 @@ class Denial:
     organization_id: int
     at: float
     minimum_nano_usd: int
-    payable_for: float
+    payable_for: float  # Without a break, when it was refused.
+    starved_for: float  # The part of that in which this customer has been asking for it.
 
 
 class Observer:
@@ -58,13 +59,15 @@ class Observer:
     def change(self, organization_id: int, amount: int, at: float) -> None:
         self.of(organization_id).change(amount, at)
 
-    def denied(self, organization_id: int, minimum: int, at: float) -> None:
+    def denied(self, organization_id: int, minimum: int, *, at: float, first_asked: float) -> None:
+        payable_for = self.of(organization_id).payable_for(minimum, at)
         self.denials.append(
             Denial(
                 organization_id=organization_id,
                 at=at,
                 minimum_nano_usd=minimum,
-                payable_for=self.of(organization_id).payable_for(minimum, at),
+                payable_for=payable_for,
+                starved_for=min(payable_for, at - first_asked),
             )
         )
 

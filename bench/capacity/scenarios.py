@@ -5,7 +5,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 from uuid import UUID
 
 from bench.capacity import virtual_time
@@ -49,6 +48,8 @@ class Seen:
     denials: Sequence[Denial]
     left_nano_usd: Mapping[int, int]
     errors: Sequence[str]
+    postings: Mapping[str, int]
+    total: Mapping[str, int]  # Transactions by kind, from the first to the last.
     back_after: float | None  # Seconds from a death until all its money had come back.
 
     def rate(self, kinds: Sequence[str] = LEASE_KINDS) -> float:
@@ -62,12 +63,13 @@ class Seen:
         """How long the protocol may refuse what could be paid, where no message is lost."""
         return self.plan.timing.recall_wait + 2 * self.plan.timing.heartbeat
 
-    def denied_though_payable_for(self, more_than: float) -> list[Denial]:
-        return [denial for denial in self.denials if denial.payable_for > more_than]
+    def starved(self, more_than: float) -> list[Denial]:
+        """Denials of customers who have asked for so long, and were payable all the time."""
+        return [denial for denial in self.denials if denial.starved_for > more_than]
 
     @property
     def wrongly_denied(self) -> list[Denial]:
-        return self.denied_though_payable_for(self.bound)
+        return self.starved(self.bound)
 
 
 def play(plan: Plan) -> Seen:
@@ -127,6 +129,8 @@ class _Play:
             denials=self.observer.denials,
             left_nano_usd={n: self.observer.of(n).now_free for n in self.organizations},
             errors=self._errors(traffic.answers),
+            postings=self.server.books.postings,
+            total=self.server.total,
             back_after=self._back_after(),
         )
 
@@ -195,12 +199,12 @@ class _Play:
         return errors
 
 
-def per_call(seen: Seen, waits: Sequence[float], quantile: float) -> float:
-    """A percentile of all calls that were served: those that are not in the list waited 0."""
-    ordered = sorted(waits)
-    index = round(quantile * max(seen.answers.served, 1)) - (seen.answers.served - len(ordered)) - 1
+def per_call(seen: Seen, ordered: Sequence[float], part: float) -> float:
+    """A percentile of all calls that were served; those that did not wait are not in the list."""
+    at_once = seen.answers.served - len(ordered)
+    index = round(part * seen.answers.served) - at_once - 1
     return ordered[min(index, len(ordered) - 1)] if ordered and index >= 0 else 0.0
 
 
-def average(values: Sequence[float]) -> float:
-    return mean(values) if values else 0.0
+def percentile(ordered: Sequence[float], part: float) -> float:
+    return ordered[min(int(part * len(ordered)), len(ordered) - 1)]

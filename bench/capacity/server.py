@@ -1,8 +1,8 @@
 """A PostgreSQL in memory: connections, row locks, its cores, commits, notifications.
 
-It takes as long as it is told (`Costs`): a statement needs the line both ways and time on one of the
-cores; a commit that wrote something waits for the disk; who needs a row that another transaction has
-locked waits in the order of arrival. Nothing else is slow, and no message is lost.
+It takes as long as it is told (`Costs`): a statement needs the line both ways and time on one of
+the cores; a commit that wrote something waits for the disk; who needs a row that another
+transaction has locked waits in the order of arrival. Nothing else is slow, and nothing is lost.
 """
 
 import asyncio
@@ -15,11 +15,9 @@ from typing import Any
 
 import psycopg
 
-from bench.capacity import statements
 from bench.capacity.books import Books
-from bench.capacity.sql import LockKey, Parameters, Rows, Transaction, find
-
-assert statements  # They are registered when the module is imported.
+from bench.capacity.sql import LockKey, Parameters, Rows, Transaction
+from bench.capacity.statements import find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +25,8 @@ class Costs:
     """In seconds. The defaults are the figures of `inputs.json`, rounded up."""
 
     round_trip: float = 0.000_5
-    statement: float = 0.000_15
-    record: float = 0.000_05
+    statement: float = 0.000_07
+    record: float = 0.000_007
     commit: float = 0.001
     notified: float = 0.000_05  # A session is woken up and sends what it was notified of.
     cores: int = 4
@@ -91,6 +89,7 @@ class Server:
         self.cores = Cores(costs.cores)
         self.listeners: set[Session] = set()
         self.on_freed: Callable[[Transaction], None] = lambda _: None
+        self.total: Counter[str] = Counter()  # Transactions by kind, from the beginning.
         self._locks: dict[LockKey, RowLock] = defaultdict(RowLock)
         self.tally = Tally(since=self.now())
 
@@ -110,17 +109,18 @@ class Server:
             row.holders.pop(transaction, None)
             row.hand_on()
             if key.table == "wallet":
-                self.tally.wallet_held[key.id] += int((now - since) * 1e9)
+                self.tally.wallet_held[key.key] += int((now - since) * 1e9)
             if not (row.holders or row.queue):
                 del self._locks[key._replace(exclusive=True)]
 
     def ended(self, transaction: Transaction) -> None:
         """It is committed."""
         tally = self.tally
+        self.total[transaction.kind] += 1
         tally.transactions[transaction.kind] += 1
         tally.statements[transaction.kind] += transaction.statements
-        if transaction.kind in LEASE_KINDS and transaction.organization_id is not None:
-            tally.by_wallet[transaction.organization_id] += transaction.statements
+        if transaction.kind in LEASE_KINDS:
+            tally.by_wallet.update(dict.fromkeys(transaction.organizations, transaction.statements))
         if transaction.freed:
             self.on_freed(transaction)
         for payload in dict.fromkeys(transaction.payloads):
@@ -224,7 +224,7 @@ class Session:
             for key in keys:
                 await self._lock(transaction, key)
             arrived = server.now()
-        end = server.cores.end_of(costs.statement, arrived)
+        end = server.cores.end_of(found.weight * costs.statement, arrived)
         await self._until(end + costs.round_trip / 2)
         transaction.at = server.now()
         answer = found.handler(transaction, parameters)
@@ -232,7 +232,9 @@ class Session:
 
     async def _lock(self, transaction: Transaction, key: LockKey) -> None:
         row, began = self._server.row(key), self._server.now()
-        if row.holders.get(transaction, False) or (transaction in row.holders and not key.exclusive):
+        if row.holders.get(transaction, False) or (
+            transaction in row.holders and not key.exclusive
+        ):
             return
         if not row.queue and row.admits(transaction, exclusive=key.exclusive):
             row.holders[transaction] = key.exclusive

@@ -1,19 +1,19 @@
 """How the simulated PostgreSQL knows a statement, and what a transaction of it is."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench.capacity.books import Books, Changes, LeaseRow
 
 Rows = list[tuple[Any, ...]]
-Parameters = Sequence[Any]
+Parameters = Any  # A sequence, or a mapping.
 
 
 class LockKey(NamedTuple):
     table: str
-    id: Any
+    key: Any
     exclusive: bool = True
 
 
@@ -26,14 +26,9 @@ class Transaction:
     changes: Changes = field(default_factory=Changes)
     payloads: list[str] = field(default_factory=list)
     kind: str = "other"
-    organization_id: int | None = None
+    organizations: set[int] = field(default_factory=set)
     statements: int = 2  # BEGIN and COMMIT.
     freed: list[LeaseRow] = field(default_factory=list)  # Leases that it closes.
-
-
-class Answer(NamedTuple):
-    rows: Rows
-    count: int
 
 
 Handler = Callable[[Transaction, Parameters], Rows | int]
@@ -44,6 +39,7 @@ class Statement(NamedTuple):
     beginning: str
     ending: str
     locks: Locks
+    weight: float  # How many times as much work as a plain one.
     handler: Handler
 
 
@@ -72,10 +68,10 @@ def find(query: str) -> Statement:
 
 
 def statement(
-    beginning: str, *, ending: str = "", locks: Locks = _no_locks
+    beginning: str, *, ending: str = "", locks: Locks = _no_locks, weight: float = 1.0
 ) -> Callable[[Handler], Handler]:
     def add(handler: Handler) -> Handler:
-        _STATEMENTS.append(Statement(beginning, ending, locks, handler))
+        _STATEMENTS.append(Statement(beginning, ending, locks, weight, handler))
         return handler
 
     return add

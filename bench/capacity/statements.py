@@ -1,23 +1,26 @@
 """Each SQL statement of the lease protocol, as the simulated PostgreSQL executes it.
 
-The transactions themselves are the product's own: they send their statements here. A statement that
-is not listed fails loudly, so the list cannot fall behind unnoticed; that each one means the same as
-in PostgreSQL is what `python -m bench.capacity validate` compares.
+The transactions themselves are the product's own: they send their statements here. A statement
+that is not listed fails loudly, so the list cannot fall behind unnoticed; that each one means the
+same as in PostgreSQL is what `python -m bench.capacity validate` compares.
 """
 
-from typing import Any
 from uuid import UUID
 
 from bench.capacity.books import Books, Grant, LeaseRow, SliceRow, WorkerRow
+from bench.capacity.lease_statements import view
 from bench.capacity.sql import (
     Handler,
     LockKey,
     Parameters,
     Rows,
     Transaction,
+    find,
     row_lock,
     statement,
 )
+
+__all__ = ["find"]  # With all that it shall find.
 
 
 def _leases_of_worker(books: Books, parameters: Parameters) -> list[LockKey]:
@@ -26,21 +29,6 @@ def _leases_of_worker(books: Books, parameters: Parameters) -> list[LockKey]:
 
 def _listed_leases(_: Books, parameters: Parameters) -> list[LockKey]:
     return [LockKey("lease", key) for key in parameters[0]]
-
-
-def view(transaction: Transaction, lease: LeaseRow) -> tuple[Any, ...]:
-    wallet = transaction.books.wallets[lease.organization_id]
-    return (
-        lease.id,
-        lease.organization_id,
-        lease.state,
-        lease.version,
-        lease.granted,
-        lease.spent,
-        lease.usable_until - transaction.at,
-        wallet.strict,
-        False,
-    )
 
 
 _VIEW = "SELECT lease.id, lease.organization_id, lease.state,"
@@ -135,7 +123,7 @@ def worker_lose(transaction: Transaction, parameters: Parameters) -> int:
         return 0
     transaction.kind = "lost"
     transaction.changes.put(worker, "state", "lost")
-    transaction.changes.put(worker, "was_lost", True)  # noqa: FBT003  A column's value.
+    transaction.changes.put(worker, "was_lost", True)
     return 1
 
 
@@ -144,7 +132,7 @@ def worker_lose(transaction: Transaction, parameters: Parameters) -> int:
 
 @statement("SELECT strict, strict AND NOT strict_always, balance", locks=row_lock("wallet", 0))
 def wallet_lock(transaction: Transaction, parameters: Parameters) -> Rows:
-    transaction.organization_id = parameters[0]
+    transaction.organizations.add(parameters[0])
     if transaction.kind == "other":
         transaction.kind = "none"
     wallet = transaction.books.wallets.get(parameters[0])
@@ -157,7 +145,10 @@ def wallets_short(transaction: Transaction, parameters: Parameters) -> Rows:
     return [(w.organization_id,) for w in transaction.books.wallets.values() if w.short_at > since]
 
 
-@statement("UPDATE billing_wallet SET short_at =", locks=row_lock("wallet", 0))
+@statement(
+    "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = %s",
+    locks=row_lock("wallet", 0),
+)
 def wallet_short(transaction: Transaction, parameters: Parameters) -> int:
     organization_id, seconds = parameters
     transaction.kind = "short"
@@ -211,9 +202,6 @@ def grants_free(transaction: Transaction, parameters: Parameters) -> Rows:
     return [(grant.id, grant.free, None, 0) for grant in _with_money(transaction, parameters[0])]
 
 
-
-
-
 def _grants_add(signs: dict[str, int]) -> Handler:
     def handler(transaction: Transaction, parameters: Parameters) -> int:
         for grant_id, amount in zip(*parameters, strict=True):
@@ -241,6 +229,7 @@ for _signs in (
 def post(transaction: Transaction, parameters: Parameters) -> int:
     _, _, _, reason, accounts, amounts = parameters
     transaction.kind = reason if transaction.kind in ("none", "short") else transaction.kind
+    transaction.changes.count(transaction.books.postings, reason, 1)
     for account, amount in zip(accounts, amounts, strict=True):
         transaction.changes.count(transaction.books.ledger, account, amount)
     return len(accounts)
@@ -261,9 +250,12 @@ def leases_of_worker(transaction: Transaction, parameters: Parameters) -> Rows:
     return [view(transaction, lease) for lease in opened.values()]
 
 
-@statement(_VIEW, ending="ORDER BY lease.id FOR UPDATE OF lease", locks=_leases_of_worker)
+@statement(
+    _VIEW, ending="state = 'open' ORDER BY lease.id FOR UPDATE OF lease", locks=_leases_of_worker
+)
 def leases_to_close(transaction: Transaction, parameters: Parameters) -> Rows:
-    return leases_of_worker(transaction, parameters)  # type: ignore[return-value]  # It has rows.
+    opened = transaction.books.open_by_worker[parameters[0]]
+    return [view(transaction, lease) for lease in opened.values()]
 
 
 @statement("SELECT DISTINCT organization_id FROM billing_lease")

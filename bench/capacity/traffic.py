@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bench.capacity.fleet import SimulatedEngine
 from bench.capacity.observer import Observer
 from billing.engine import (
     Bounds,
@@ -26,9 +25,15 @@ RATES = ((150, 600), (2_500, 10_000))
 SMALL_SHARE = 0.8
 LIMITS = (512, 1024, 4096, 16_384)
 MIN_OUTPUT = 256
+LONGEST_ANSWER = 3_000  # Tokens; so that a scenario ends half a minute after its last call.
 BOUND_PER_PROMPT_TOKEN = 4  # The bound counts bytes.
 TOKENS_PER_SECOND = 120.0
 FIRST_TOKEN_SECONDS = 0.4
+# Some customers ask again, somewhere else, until they are served.
+PATIENT_SHARE = 0.1
+MOST_PATIENT = 50
+PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 0.5
 DONE = Outcome(status=200, outcome="completed", usage_source="upstream")
 
 
@@ -44,7 +49,7 @@ def sample(dice: random.Random) -> Sample:
     prompt_rate, answer_rate = RATES[dice.random() > SMALL_SHARE]
     prompt = min(100_000, round(dice.lognormvariate(math.log(800), 1.2)))
     limit = dice.choice(LIMITS)
-    answer = max(1, min(limit, round(dice.lognormvariate(math.log(250), 1.0))))
+    answer = max(1, min(limit, LONGEST_ANSWER, round(dice.lognormvariate(math.log(250), 1.0))))
     bound = prompt * BOUND_PER_PROMPT_TOKEN * prompt_rate
     return Sample(
         minimum_nano_usd=bound + MIN_OUTPUT * answer_rate,
@@ -95,7 +100,6 @@ class Answers:
     settled: int = 0
     charged: int = 0
     waits: list[float] = field(default_factory=list)  # Of those that did not get a hold at once.
-    refusal_waits: list[float] = field(default_factory=list)
 
 
 class Traffic:
@@ -103,7 +107,7 @@ class Traffic:
 
     def __init__(
         self,
-        engines: Sequence[SimulatedEngine],
+        engines: Sequence[MoneyEngine],
         observer: Observer,
         organizations: Sequence[int],
         *,
@@ -117,20 +121,29 @@ class Traffic:
         self._organizations = organizations
         self._pause = 1 / per_second
         self._dice = random.Random(seed)
+        # Of its own, so that what is asked again does not change what is asked first.
+        self._retry_dice = random.Random(-seed)
         self._next: asyncio.TimerHandle | None = None
+        self.patient = 0
+        self.stopped = False
+        self._empty: asyncio.Event | None = None  # While somebody waits for the last call.
         self._asking: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         self._later(asyncio.get_running_loop().time())
 
     def stop(self) -> None:
+        self.stopped = True
         if self._next is not None:
             self._next.cancel()
 
     async def drained(self) -> None:
         """When all calls have ended."""
-        while self.open or self._asking:
-            await asyncio.sleep(0.5)
+        while self._asking:
+            await asyncio.wait(self._asking)
+        if self.open:
+            self._empty = asyncio.Event()
+            await self._empty.wait()
 
     def _later(self, at: float) -> None:
         at += self._dice.expovariate(1) * self._pause
@@ -151,17 +164,16 @@ class Traffic:
 
     async def _call(self, engine: MoneyEngine, organization_id: int, wanted: Sample) -> None:
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            hold = await engine.hold_open(request_of(organization_id, wanted))
-        except InsufficientQuota:
-            self.answers.denied += 1
-            self.answers.refusal_waits.append(loop.time() - began)
-            self._observer.denied(organization_id, wanted.minimum_nano_usd, loop.time())
-            return
-        except EngineUnavailable:
-            self.answers.unavailable += 1
-            return
+        first = began = loop.time()
+        patient = self.patient < MOST_PATIENT and self._retry_dice.random() < PATIENT_SHARE
+        self.patient += patient
+        while (hold := await self._ask(engine, organization_id, wanted, first=first)) is None:
+            if not patient or self.stopped or loop.time() - first > PATIENCE_SECONDS:
+                self.patient -= patient
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+            engine, began = self._retry_dice.choice(self.engines), loop.time()
+        self.patient -= patient
         now = loop.time()
         self.answers.served += 1
         if now > began:
@@ -172,15 +184,32 @@ class Traffic:
         timer = loop.call_later(wanted.seconds, self._settle, engine, hold, cost)
         self.open[hold] = engine, timer
 
+    async def _ask(
+        self, engine: MoneyEngine, organization_id: int, wanted: Sample, *, first: float
+    ) -> Hold | None:
+        try:
+            return await engine.hold_open(request_of(organization_id, wanted))
+        except InsufficientQuota:
+            self.answers.denied += 1
+        except EngineUnavailable:
+            self.answers.unavailable += 1
+        self._observer.denied(
+            organization_id,
+            wanted.minimum_nano_usd,
+            at=asyncio.get_running_loop().time(),
+            first_asked=first,
+        )
+        return None
+
     def _settle(self, engine: MoneyEngine, hold: Hold, cost: int) -> None:
         del self.open[hold]
+        if not self.open and self._empty is not None:
+            self._empty.set()
         charge = engine.call_settle(hold, DONE, cost)
         self.answers.settled += 1
         self.answers.charged += charge
         now = asyncio.get_running_loop().time()
-        self._observer.change(
-            hold.lease.organization_id, hold.amount_nano_usd - charge, now
-        )
+        self._observer.change(hold.lease.organization_id, hold.amount_nano_usd - charge, now)
 
     def died(self, engine: MoneyEngine) -> list[Hold]:
         """The calls of a process that was killed end with it; returns their holds."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from typing_extensions import override
+
 from billing.engine import timing
 
 T = TypeVar("T")
@@ -26,6 +28,7 @@ class _Jump(selectors.SelectSelector):
         super().__init__()
         self.now = BEGIN
 
+    @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise NothingToWaitFor
@@ -38,12 +41,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jump = _Jump()
         super().__init__(self._jump)
 
+    @override
     def time(self) -> float:
         return self._jump.now
 
+    @override
     def run_in_executor(  # type: ignore[override]  # The base types it as any awaitable's maker.
         self,
-        executor: object,  # noqa: ARG002  There is none: a thread would live in real time.
+        executor: object,
         function: Callable[..., T],
         *arguments: Any,
     ) -> asyncio.Future[T]:
