@@ -22,7 +22,7 @@ Digest = bytes
 _PRINCIPAL = """
 SELECT k.id, k.prefix, o.id, o.slug, p.id, p.slug, k.scopes, k.allowed_models,
        k.allowed_networks, extract(epoch FROM k.expires_at)::float8, k.revoked_at IS NOT NULL,
-       o.status <> 'active', p.archived_at IS NOT NULL
+       o.status <> 'active', p.archived_at IS NOT NULL, coalesce(k.family_id, k.id)
   FROM accounts_apikey k
   JOIN accounts_organization o ON o.id = k.organization_id
   JOIN accounts_project p ON p.id = k.project_id
@@ -47,6 +47,7 @@ class Principal:
     revoked: bool
     organization_suspended: bool
     project_archived: bool
+    api_key_family_id: int = 0  # The first of the keys that replaced each other; limits are its.
 
 
 async def principal_load(connection: psycopg.AsyncConnection, digest: Digest) -> Principal | None:
@@ -69,6 +70,7 @@ async def principal_load(connection: psycopg.AsyncConnection, digest: Digest) ->
         revoked=row[10],
         organization_suspended=row[11],
         project_archived=row[12],
+        api_key_family_id=row[13],
     )
 
 

@@ -24,6 +24,7 @@ from relay.endpoints.base import CallRequest, Handler, Reservation
 from relay.endpoints.table import BodyKind
 from relay.errors import RelayError
 from relay.exchange import Exchange
+from relay.limits.limiter import Permit, RateLimits
 from relay.namespaces import Namespace
 from relay.settlement import NOTHING, Price, Reading, price
 from relay.tenancy import Tenancy
@@ -58,12 +59,27 @@ class OpenCall:
         self.upstream_id = ""
         self.client_left = False
         self.cut_reason: str | None = None
+        self._permit: Permit | None = None  # Of the rate limits, where there are any.
+        self._used_tokens = 0
         self._reservation: Reservation | None = None
         self._held_for_output: int | None = None
         self._hold: Hold | None = None
         self._engine: MoneyEngine | None = None
         self._task = asyncio.current_task()
         self._deadline: asyncio.TimerHandle | None = None
+
+    async def admit(self, limits: RateLimits, reservation: Reservation) -> None:
+        """Take what the rate limits have for it. Raises RelayError."""
+        self._permit = await limits.admit(
+            self.principal, self.request.model, tokens=reservation.usual_tokens
+        )
+        if self._permit is not None:
+            self.exchange.limit_headers = self._permit.headers
+
+    def leave(self) -> None:
+        """It has ended, whatever way: what it took of the rate limits and did not use is free."""
+        if self._permit is not None:
+            self._permit.release(self._used_tokens)
 
     async def open(self, engine: MoneyEngine, reservation: Reservation, *, seconds: float) -> Hold:
         """Set the money aside, for a call that is cut after so many seconds.
@@ -199,6 +215,7 @@ class OpenCall:
             duration_ms=self.exchange.elapsed_ms(),
             flags=price.flags,
         )
+        self._used_tokens = usage.prompt_tokens + usage.completion_tokens
         log = self.exchange.log
         log["outcome"] = outcome
         try:

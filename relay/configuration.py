@@ -33,6 +33,8 @@ def runtime_settings() -> RuntimeSettings:
         ),
         free_tier_models=frozenset(settings.FREE_TIER_MODELS),
         free_tier_concurrency=settings.FREE_TIER_CONCURRENCY,
+        rate_limits=settings.DATA_DIR / "rate-limits",
+        redis_url=settings.REDIS_URL,
         client_left_drain_seconds=settings.CLIENT_LEFT_DRAIN_SECONDS,
         client_left_drain_bytes=settings.CLIENT_LEFT_DRAIN_BYTES,
         client_left_drains=(

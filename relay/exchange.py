@@ -34,6 +34,7 @@ class Exchange:
         self.started_at = time.monotonic()
         self.status = 0  # Of the answer; 0 while there is none.
         self.log: dict[str, Any] = {}  # What the endpoint adds to the log line of this exchange.
+        self.limit_headers: tuple[Header, ...] = ()  # Of the answer: the rate limits of the call.
         self._fields: dict[bytes, bytes] | None = None
         self._receive = receive
         self._send = send
@@ -161,6 +162,8 @@ class Exchange:
     async def _start(self, status: int, headers: list[Header]) -> None:
         assert not self.status, "an exchange is answered once"
         self.status = status
+        if self.limit_headers:
+            headers.extend(self.limit_headers)
         try:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
         except OSError as error:

@@ -60,6 +60,7 @@ class Relaying:
         self._free_tier = FreeTier(
             models=runtime.settings.free_tier_models,
             concurrency=runtime.settings.free_tier_concurrency,
+            limits=runtime.limits,
         )
         self._tenancy = Tenancy(
             ownership=Ownership(runtime.engine.leases_database),
@@ -137,12 +138,13 @@ class Relaying:
             self.open_calls.discard(call)
             if not self.open_calls:
                 self._idle.set()
+            call.leave()
 
     async def _run(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
         try:
             hold = await self._hold(call, candidates)
             if hold.free_tier:
-                with self._free_tier.admitted(hold, call.request.model):
+                async with self._free_tier.admitted(hold, call.request.model):
                     await self._relay(call, candidates)
             else:
                 await self._relay(call, candidates)
@@ -204,6 +206,8 @@ class Relaying:
             organization_id=call.principal.organization_id,
             policy=settings.hold_policy,
         )
+        if self._runtime.limits.is_set:
+            await call.admit(self._runtime.limits, first)
         with suppress(InsufficientQuota):
             return await call.open(engine, first, seconds=seconds)
         organization_id = call.principal.organization_id

@@ -67,6 +67,7 @@ class FlatReservation:
 
     covered_characters = sys.maxsize
     step_characters = 0
+    usual_tokens = 0  # What it uses is known when it has ended.
 
     def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None:  # noqa: ARG002  Other reservations need them.
         return None
@@ -98,6 +99,13 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     fees_nano_usd: int  # For what is paid beside the tokens.
     must_cap: bool  # The model's own limit is unknown, so only our cap bounds the answer.
     standard_output_tokens: int
+    usual_prompt: int
+
+    @property
+    def usual_tokens(self) -> int:
+        """As a standard hold has it."""
+        output = min(self.output_bound, self.standard_output_tokens)
+        return min(self.prompt_bound, self.usual_prompt) + output * self.choices
 
     def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None:
         """The cap on the output that the held money affords; None: the call needs none."""
@@ -223,6 +231,7 @@ def reserve_tokens(
         and terms.max_output_tokens is None
         and (needs.output_limit is None or needs.output_limit > limit),
         standard_output_tokens=policy.standard_output_tokens,
+        usual_prompt=needs.usual_prompt,
     )
 
 

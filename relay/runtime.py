@@ -20,13 +20,17 @@ from billing.engine import (
     OutcomeUnknown,
     Timing,
 )
+from billing.limits import rates_load
 from relay.channel_table import ChannelTable, channels_load
 from relay.drains import DrainLimits, Drains
+from relay.limits.limiter import RateLimits
 from relay.reservation import HoldPolicy
 from relay.upstream import Deadlines, UpstreamEngine
 
 logger = logging.getLogger("tollgate.relay")
 CHECK_SECONDS = 1.0
+# What is read whole when anything of it has changed.
+_LOADED = frozenset({"prices", "channels", "limits"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,9 @@ class RuntimeSettings:
     deadlines: Deadlines
     hold_policy: HoldPolicy
     free_tier_models: frozenset[str]  # Empty: all of them.
-    free_tier_concurrency: int = 0  # Per organization and process; 0: no limit.
+    free_tier_concurrency: int = 0  # Per organization; 0: no limit.
+    rate_limits: Path  # What the workers of this node count together.
+    redis_url: str = ""  # Where nodes share their limits; empty: nowhere.
     client_left_drain_seconds: float
     client_left_drain_bytes: int
     client_left_drains: int  # 0: none.
@@ -71,8 +77,11 @@ class Runtime:
         self.upstream = UpstreamEngine()
         self.catalog: Catalog | None = None
         self.channels = ChannelTable([])
-        self._known = {"accounts": -1, "prices": -1, "channels": -1}
-        self._stale: set[str] = {"prices", "channels"}
+        self.limits = RateLimits(
+            settings.rate_limits, realm=settings.database_url, redis_url=settings.redis_url
+        )
+        self._known = {"accounts": -1, "prices": -1, "channels": -1, "limits": -1}
+        self._stale: set[str] = set(_LOADED)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -83,11 +92,14 @@ class Runtime:
             found.append("the prices are not loaded")
         if self.channels.version < 0:
             found.append("the channels are not loaded")
+        if self.limits.version < 0:
+            found.append("the rate limits are not loaded")
         return found
 
     async def start(self) -> None:
         self.engine.subscribe(self._changed, reconnected=self._missed)
         await self.engine.start()
+        self.limits.start()
         await self._reload()
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._check())]
 
@@ -96,6 +108,7 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.directory.close()
+        await self.limits.stop()
         await self.engine.stop(patience_seconds)
         await self.upstream.close()
 
@@ -107,7 +120,7 @@ class Runtime:
     def _changed(self, topic: str, version: int, organization_id: int) -> None:
         if topic == "accounts":
             self.directory.forget_organization(organization_id)
-        elif topic in ("prices", "channels"):
+        elif topic in _LOADED:
             self._stale.add(topic)
             self._wake.set()
         else:
@@ -119,7 +132,7 @@ class Runtime:
         self.directory.forget_all()
         # Not even the versions can be relied on: it may be another database's, an older one's.
         self._known = dict.fromkeys(self._known, -1)
-        self._stale |= {"prices", "channels"}
+        self._stale |= _LOADED
         self._wake.set()
 
     async def _follow(self) -> None:
@@ -132,6 +145,7 @@ class Runtime:
         loads: dict[str, Callable[[], Awaitable[None]]] = {
             "prices": self._reload_prices,
             "channels": self._reload_channels,
+            "limits": self._reload_limits,
         }
         for topic in sorted(self._stale):
             self._stale.discard(topic)
@@ -151,6 +165,10 @@ class Runtime:
     async def _reload_channels(self) -> None:
         self.channels = await self.engine.leases_database.run(channels_load)
         self._known["channels"] = max(self._known["channels"], self.channels.version)
+
+    async def _reload_limits(self) -> None:
+        self.limits.load(await self.engine.leases_database.run(rates_load))
+        self._known["limits"] = max(self._known["limits"], self.limits.version)
 
     async def _check(self) -> None:
         """The second look: notifications are hints, the versions are the truth."""

@@ -255,6 +255,7 @@ def test_the_query_reads_all_that_decides(committing_db: str) -> None:
         revoked=False,
         organization_suspended=False,
         project_archived=False,
+        api_key_family_id=api_key.pk,
     )
     assert loaded(committing_db, digest) == principal
     api_key_revoke(prefix=api_key.prefix, actor=ACTOR, now=now())

@@ -211,12 +211,13 @@ class Worker:
         return sum(call.client_left for call in self.application._relaying.open_calls)
 
     def knows(self, versions: dict[str, int]) -> bool:
-        """Whether it goes by these versions of prices and channels, or later ones."""
+        """Whether it goes by these versions of prices, channels and limits, or later ones."""
         runtime = self.application._runtime
         assert runtime.catalog is not None
         return (
             runtime.catalog.version >= versions["prices"]
             and runtime.channels.version >= versions["channels"]
+            and runtime.limits.version >= versions["limits"]
         )
 
 
@@ -270,7 +271,7 @@ class Gateway:
             database_url=self.database_url,
             journals=self.journals,
             timing=timing,
-            **changes,
+            **{"rate_limits": self.folder / "rate-limits", **changes},
         )
         worker = Worker(settings)
         await worker.start()
