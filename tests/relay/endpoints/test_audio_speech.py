@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.simulator.sounds import silence_make
-from tests.adversary.gateway import MODEL, USD, Gateway
+from tests.adversary.gateway import MODEL, USD, Gateway, until
 from tests.adversary.upstream import STREAM_HEAD
 from tests.relay.endpoints.media import (
     CHARACTER_NANO_USD,
@@ -183,3 +183,26 @@ async def test_events_without_a_usage_are_charged_by_the_length(
     record = await gateway.record()
     assert (record.outcome, record.usage_source) == ("completed", "estimated")
     assert record.charge_nano_usd == 3 * SAID_SECOND_NANO_USD
+
+
+async def test_who_leaves_a_voice_pays_for_all_that_was_said(gateway: Gateway) -> None:
+    """Upstream is read to its end all the same: that is what it costs."""
+    audio = silence_make(4, form="wav")
+    half = len(audio) // 2
+    has_left = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(sound(audio[:half], kind="audio/wav", length=len(audio)))
+        await has_left.wait()
+        await peer.send(audio[half:])
+
+    await scripted(gateway, script)
+    body = json.dumps(speech()).encode()
+    async with gateway.visit(await gateway.customer(USD), body, path=f"/v1/{PATH}") as visitor:
+        await visitor.see(b"RIFF")
+        visitor.leave()
+        await until(lambda: gateway.workers[0].departures, "the departure")
+        has_left.set()
+    record = await gateway.record()
+    assert (record.outcome, record.charge_nano_usd) == ("client_left", 4 * SAID_SECOND_NANO_USD)
