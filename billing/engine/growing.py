@@ -109,8 +109,8 @@ async def grow(
             takings[want.lease_id] = Taking(
                 want=want, amount=amount, slices=slices, ends_at=ends_at
             )
-    reachable = await _recall(connection, shorts) if shorts else {}
     leases |= await _write(connection, takings.values(), wallets, timing) if takings else {}
+    reachable = await _recall(connection, shorts) if shorts else {}
     return [_answer(want, wallets, leases, purses, reachable) for want in wants]
 
 

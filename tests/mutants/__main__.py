@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TESTS = ("test_rules.py", "test_engine.py", "test_journal.py", "test_durability.py")
+ENGINE = "tests/billing/engine/"
+TESTS = tuple(
+    ENGINE + name
+    for name in (
+        "test_rules.py",
+        "test_together.py",
+        "test_engine.py",
+        "test_journal.py",
+        "test_durability.py",
+    )
+)
+FORGOTTEN = ("tests/faults/test_forgotten_commits.py",)
+CLOCKS = ("tests/faults/test_clocks.py",)
 HANGS_SECONDS = 150
 SOURCES = ("accounts", "billing", "console", "gateway", "relay", "tests")
 
@@ -25,6 +37,7 @@ class Mutant:
     file: str
     old: str
     new: str
+    tests: tuple[str, ...] = TESTS
 
 
 MUTANTS = (
@@ -81,19 +94,19 @@ MUTANTS = (
     ),
     Mutant(
         "no_version",
-        "transactions.py",
+        "growing.py",
         "if (lease.version if lease else 0) != want.version or (",
         "if (",
     ),
     Mutant(
         "grow_for_the_dead",
-        "transactions.py",
+        "growing.py",
         "WHERE id = %s AND state = 'live' FOR SHARE",
         "WHERE id = %s FOR SHARE",
     ),
     Mutant(
         "takes_all",
-        "transactions.py",
+        "growing.py",
         "desired = max(want.minimum_nano_usd, want.desired_nano_usd, available // 4)",
         "desired = available",
     ),
@@ -125,9 +138,9 @@ MUTANTS = (
     Mutant("no_call_deadline", "worker.py", "late = now() > hold.deadline", "late = False"),
     Mutant(
         "notify_only",
-        "transactions.py",
-        "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = %s",
-        "UPDATE billing_wallet SET short_at = NULL WHERE organization_id = %s",
+        "growing.py",
+        "UPDATE billing_wallet SET short_at = clock_timestamp() WHERE organization_id = ANY(%s)",
+        "UPDATE billing_wallet SET short_at = NULL WHERE organization_id = ANY(%s)",
     ),
     Mutant(
         "surplus_unnoticed",
@@ -144,7 +157,7 @@ MUTANTS = (
     ),
     Mutant(
         "refund_oldest_slice",
-        "money_moves.py",
+        "giving.py",
         ' ORDER BY position DESC",',
         ' ORDER BY position",',
     ),
@@ -160,6 +173,51 @@ MUTANTS = (
         "    if zlib.crc32(payload) != checksum:\n",
         "    if zlib.crc32(payload) == -1:\n",
     ),
+    Mutant(
+        "give_without_version",
+        "giving.py",
+        'lease.state != "open" or lease.version != each.version',
+        'lease.state != "open"',
+    ),
+    Mutant(
+        "debt_forgotten",
+        "giving.py",
+        "repaid = min(changes.debts[organization_id], part)",
+        "repaid = 0",
+    ),
+    Mutant(
+        "one_purse_spent_twice",
+        "growing.py",
+        "slices, ends_at = purse.take(amount)",
+        "slices, ends_at = Purse(list(purse.grants)).take(amount)",
+    ),
+    Mutant(
+        "all_suffer_for_one",
+        "desk.py",
+        "if len(asked) == 1:",
+        "if asked:",
+    ),
+    Mutant(
+        "forgotten_lease_unnoticed",
+        "worker.py",
+        "if lease_id := forgotten_lease(self.book.leases, versions, renewal.leases):",
+        "if lease_id := None:",
+        FORGOTTEN,
+    ),
+    Mutant(
+        "every_clock_is_steady",
+        "sweeper.py",
+        "return at - self._set_at > timing.grace",
+        "return True",
+        CLOCKS,
+    ),
+    Mutant(
+        "forgotten_worker_finished",
+        "transactions.py",
+        "        return end == 0\n",
+        "        return True\n",
+        FORGOTTEN,
+    ),
 )
 
 
@@ -171,9 +229,8 @@ def caught(mutant: Mutant, folder: Path) -> bool:
         raise ValueError(f"the edit of {mutant.name} fits {source.count(mutant.old)} times")
     path.write_text(source.replace(mutant.old, mutant.new))
     try:
-        tests = [f"tests/billing/engine/{name}" for name in TESTS]
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
             cwd=folder,
             capture_output=True,
             timeout=HANGS_SECONDS,
