@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypedDict, Unpack
 
 from accounts.audit_trail import Actor, audit_event_record
@@ -11,6 +11,7 @@ from accounts.transactions import durable
 from billing.models import Price
 from billing.money import InvalidMoney, rate_pico_usd
 from billing.periods import period_begin, writers_take_turns
+from billing.price_book import ENDPOINTS
 from billing.pricing import (
     CHARACTERS,
     DEFAULT_TIER,
@@ -27,7 +28,9 @@ OPERATOR = "operator"
 # 100 USD per token: whatever a call uses, its cost stays inside a BIGINT.
 MAX_RATE_PICO_USD = 100 * 10**12
 
-# Where a model that is new can be called, by what it is sold by.
+# Where a model that is new can be called, by what it is sold by. Whether it chats or embeds, tokens
+# do not tell: upstream refuses it where it does not, and that costs nothing.
+_TEXTS = frozenset({"chat/completions", "completions", "embeddings", "moderations", "responses"})
 _SPEECH = frozenset({"audio/speech"})
 _TRANSCRIPTS = frozenset({"audio/transcriptions", "audio/translations"})
 _IMAGES = frozenset({"images/edits", "images/generations", "images/variations"})
@@ -64,6 +67,7 @@ def price_set(
     *,
     model: str,
     unit_usd: Mapping[str, str] | None = None,
+    endpoints: Collection[str] = (),
     actor: Actor,
     now: dt.datetime,
     **token_usd: Unpack[TokenUsd],
@@ -71,7 +75,8 @@ def price_set(
     """Price a model from now on: its tokens, other units (USD for what each is quoted by), or both.
 
     This is the whole price: further tiers, rates for long prompts and units that the price book
-    had end with it. What is known of the model's limits and endpoints stays.
+    had end with it. What is known of the model's limits stays, and of its endpoints unless others
+    are given.
     """
     if not _MODEL.fullmatch(model):
         raise UnableToSetPrice(f"{model!r} is no model id.")
@@ -79,9 +84,12 @@ def price_set(
     _units_check(unit_rates)
     if not rates and not unit_rates:
         raise UnableToSetPrice("A price is one of input and output, or of other units.")
+    if unknown := set(endpoints) - ENDPOINTS:
+        raise UnableToSetPrice(f"There is no endpoint {min(unknown)!r} that has prices.")
     writers_take_turns(Price)
     present, effective_from, effective_to = period_begin(Price.objects.filter(model=model), now)
-    price = _like(present) if present else Price(endpoints=_endpoints(rates, unit_rates))
+    price = _like(present) if present else Price()
+    price.endpoints = sorted(endpoints) or price.endpoints or _endpoints(rates, unit_rates)
     price.model = model
     price.effective_from, price.effective_to = effective_from, effective_to
     price.tiers = {DEFAULT_TIER: rates} if rates else {}
@@ -128,7 +136,7 @@ def _like(present: Price) -> Price:
 
 def _endpoints(rates: Mapping[str, str], unit_rates: Mapping[str, str]) -> list[str]:
     """Where a model with such a price can be called, if nothing else is known of it."""
-    found = {"chat/completions"} if rates else set()
+    found = set(_TEXTS) if rates else set()
     for name in unit_rates:
         found |= _IMAGES if name.startswith(_IMAGE) else _ENDPOINTS.get(name, frozenset())
     if not found:

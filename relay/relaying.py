@@ -174,7 +174,7 @@ class Relaying:
         quote = catalog.quote(model, principal.organization_id)
         if quote is None or (allowed is not None and model not in allowed):
             raise errors.model_not_found(model)
-        if endpoint.only_listed and not catalog.is_listed(model, endpoint.name):
+        if not catalog.is_listed(model, endpoint.listed_as):
             raise errors.model_not_served(model, endpoint.name)
         candidates = self._runtime.channels.candidates(model)
         if not candidates:

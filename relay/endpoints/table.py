@@ -35,8 +35,9 @@ class Endpoint:
     """What says how much was used."""
     units: tuple[str, ...]
     streamed: bool = False
-    only_listed: bool = False
-    """Only models are served whose price lists the endpoint: no other one has its units."""
+    listed_as: str = ""
+    """Only models are served whose price lists the endpoint, under this name (as a rule, its own):
+    no other model has its units, nor would upstream serve it."""
     is_free: bool = False
     """Nothing is held and nothing charged, but every call is recorded."""
     echoes: bool = False
@@ -49,6 +50,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", ("/" + "/".join(self.path)).encode())
+        object.__setattr__(self, "listed_as", self.listed_as or self.name)
 
 
 _TOKENS: Final = ("input tokens", "cached input tokens", "output tokens")
@@ -146,6 +148,7 @@ ENDPOINTS: Final = (
         method="POST",
         path=("responses", "compact"),
         name="responses/compact",
+        listed_as="responses",
         meter="usage",
         units=_TOKENS,
         echoes=True,
@@ -156,6 +159,7 @@ ENDPOINTS: Final = (
         method="POST",
         path=("responses", "input_tokens"),
         name="responses/input_tokens",
+        listed_as="responses",
         meter="none",
         units=(),
         is_free=True,
@@ -170,7 +174,6 @@ ENDPOINTS: Final = (
         meter="usage, or the images that came",
         units=_IMAGES,
         streamed=True,
-        only_listed=True,
     ),
     Endpoint(
         operation="images_edits",
@@ -182,7 +185,6 @@ ENDPOINTS: Final = (
         meter="usage, or the images that came",
         units=_IMAGES,
         streamed=True,
-        only_listed=True,
         id_fields=("images.file_id", "mask.file_id"),
     ),
     Endpoint(
@@ -194,7 +196,6 @@ ENDPOINTS: Final = (
         body_limit_bytes=_PICTURES_LIMIT_BYTES,
         meter="the images that came",
         units=_IMAGES,
-        only_listed=True,
     ),
     Endpoint(
         operation="audio_transcriptions",
@@ -206,7 +207,6 @@ ENDPOINTS: Final = (
         meter="usage, or how long the sound is",
         units=("milliseconds of sound", "input tokens", "output tokens"),
         streamed=True,
-        only_listed=True,
     ),
     Endpoint(
         operation="audio_translations",
@@ -217,7 +217,6 @@ ENDPOINTS: Final = (
         body_limit_bytes=_SOUND_LIMIT_BYTES,
         meter="usage, or how long the sound is",
         units=("milliseconds of sound",),
-        only_listed=True,
     ),
     Endpoint(
         operation="audio_speech",
@@ -227,7 +226,6 @@ ENDPOINTS: Final = (
         meter="usage, or the characters of the input, or how long the sound is",
         units=("characters", "input tokens", "output tokens", "milliseconds of sound"),
         streamed=True,
-        only_listed=True,
         id_fields=("voice.id",),
     ),
     _stored("response", "GET", streamed=True),

@@ -115,6 +115,9 @@ def test_a_price_is_set_from_now_on() -> None:
         "cached_input_tokens": "2.5",
     }
     assert answer["units"] == []
+    assert answer["endpoints"] == price.endpoints
+    asked = ask("price_set", "b", "--input", "1", "--output", "2", "--endpoints", "embeddings")
+    assert asked["endpoints"] == ["embeddings"]
     assert "test-1 has a new price" in say("price_set", "test-1", "--input", "1", "--output", "2")
 
 

@@ -39,10 +39,14 @@ def test_a_first_price_is_in_force_from_now_on() -> None:
             "cached_input_tokens": "1.25",
         }
     }
-    assert (price.endpoints, price.output_cap_field) == (
-        ["chat/completions"],
-        "max_completion_tokens",
-    )
+    assert price.endpoints == [
+        "chat/completions",
+        "completions",
+        "embeddings",
+        "moderations",
+        "responses",
+    ]
+    assert price.output_cap_field == "max_completion_tokens"
     event = AuditEvent.objects.get()
     assert (event.action, event.subject) == ("price.set", "test-1")
     assert event.details["input_tokens"] == "2.50"
@@ -107,6 +111,16 @@ def test_the_model_keeps_its_limits_and_loses_its_other_rates() -> None:
     assert (price.output_cap_field, price.endpoints) == ("max_tokens", ["completions"])
     assert price.deprecated_on == dt.date(2026, 12, 31)
     assert (price.tiers.keys(), price.long_context) == ({"default"}, None)
+
+
+@pytest.mark.django_db
+def test_endpoints_are_those_that_are_given_and_stay() -> None:
+    assert set_price(endpoints=["responses", "embeddings"]).endpoints == ["embeddings", "responses"]
+    assert set_price(now=NOW + DAY).endpoints == ["embeddings", "responses"]
+    moved = set_price(now=NOW + 2 * DAY, endpoints=["chat/completions"])
+    assert moved.endpoints == ["chat/completions"]
+    with pytest.raises(UnableToSetPrice, match="no endpoint 'chats' that has prices"):
+        set_price(now=NOW + 3 * DAY, endpoints=["chats"])
 
 
 @pytest.mark.django_db

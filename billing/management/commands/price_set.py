@@ -47,6 +47,14 @@ class Command(MoneyCommand):
             default=[],
             help="The price of another unit; may be given once for each. See below.",
         )
+        parser.add_argument(
+            "--endpoints",
+            metavar="PATH",
+            nargs="+",
+            default=[],
+            help="Where it can be called, as in chat/completions (default: as before or, of a new"
+            " model, wherever something is sold by these units).",
+        )
 
     @override
     def answer(self, options: dict[str, Any]) -> Answer:
@@ -56,6 +64,7 @@ class Command(MoneyCommand):
             output_usd=options["output"],
             cached_usd=options["cached"],
             unit_usd=unit_usd_from_text(options["unit"]),
+            endpoints=options["endpoints"],
             actor=self.actor,
             now=timezone.now(),
         )
@@ -63,6 +72,7 @@ class Command(MoneyCommand):
             "model": price.model,
             "effective_from": price.effective_from.isoformat(),
             "price": price.pk,
+            "endpoints": price.endpoints,
             "units": [f"{name}={usd}" for name, usd in price.unit_rates.items()],
         }
 
