@@ -36,10 +36,11 @@ def _simulate(chosen: argparse.Namespace) -> int:
     from bench.capacity.report import QUICK, WHOLE, lines, played  # They need the product.
 
     plans = [plan for plan in (WHOLE if chosen.whole else QUICK) if chosen.only in plan.name]
-    found = played(plans, seed=chosen.seed, processes=len(os.sched_getaffinity(0)))
-    for seen in found:
-        print("\n".join(lines(seen)))
-    return 1 if any(seen.errors for seen in found) else 0
+    status = 0
+    for seen in played(plans, seed=chosen.seed, processes=len(os.sched_getaffinity(0))):
+        print("\n".join(lines(seen)), flush=True)
+        status = max(status, int(bool(seen.errors)))
+    return status
 
 
 def _validate(_: argparse.Namespace) -> int:

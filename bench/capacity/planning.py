@@ -1,6 +1,7 @@
 """The table of docs/capacity.md: what so many calls a second need, computed from `inputs.json`.
 
-The relay's CPU time comes from the newest results of `make bench`, if there are any.
+The relay's figures come from the newest results of `make bench`, if there are any. It is sized for
+calls that are all streamed: those cost it most.
 """
 
 import json
@@ -13,13 +14,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = Path(__file__).with_name("inputs.json")
 RATES = (1_000, 10_000, 100_000)
+CHUNKS, STREAM_SECONDS = 50, 10.0  # Of a streamed answer.
 LOAD = 0.6  # Of a core: more of it is waiting for it.
 CORES_PER_NODE = 8
 CONNECTIONS_PER_WORKER = 4
 SHIPMENTS_PER_SECOND = 10  # Of each worker: one each tenth of a second.
 RENEWALS_PER_SECOND = 0.2
-LEASE_OPERATIONS_PER_SECOND = 0.1  # Of each worker and wallet, while there is plenty of money.
-WALLETS_PER_WORKER = 100
+LEASE_OPERATIONS_PER_SECOND = 1 / 30  # Of each worker and wallet, while there is plenty of money.
+WALLETS_PER_WORKER = 100  # Guessed: customers who call within half a minute.
 SECONDS_PER_DAY = 86_400
 MICRO, GIGA = 1e6, 1e9
 
@@ -27,7 +29,9 @@ MICRO, GIGA = 1e6, 1e9
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     rate: int
+    whole_cores: int  # The relay's, if no answer is streamed.
     relay_cores: int
+    stream_gigabytes: float
     nodes: int
     workers: int
     connections: int
@@ -47,18 +51,36 @@ def inputs() -> dict[str, Any]:
     return found
 
 
-def relay_cpu_us(found: Mapping[str, Any]) -> tuple[float, str]:
-    """Per call, and where that is from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    call_us: float
+    chunk_us: float
+    stream_kilobytes: float
+    source: str
+
+
+def relay(found: Mapping[str, Any]) -> Relay:
     newest = max((ROOT / "bench" / "results").glob("*/results.json"), default=None)
     if newest is None:
-        return float(found["relay"]["cpu_us_per_call"]), str(found["relay"]["source"])
-    lane = json.loads(newest.read_text())["lanes"][0]["candidates"]["tollgate"]
-    return float(lane["cpu_us"]["median"]), f"bench/results/{newest.parent.name}"
+        return Relay(**found["relay"])
+    results = json.loads(newest.read_text())
+
+    def cpu_us(counted: str) -> float:
+        lane = next(lane for lane in results["lanes"] if lane["counted"] == counted)
+        return float(lane["candidates"]["tollgate"]["cpu_us"]["median"])
+
+    return Relay(
+        call_us=cpu_us("call"),
+        chunk_us=cpu_us("chunk"),
+        stream_kilobytes=float(results["memory_kilobytes"]["tollgate"]),
+        source=f"`bench/results/{newest.parent.name}`",
+    )
 
 
 def needs(rate: int, found: Mapping[str, Any]) -> Needs:
-    postgres = found["postgres"]
-    cores = math.ceil(rate * relay_cpu_us(found)[0] / MICRO / LOAD)
+    postgres, ours = found["postgres"], relay(found)
+    whole = math.ceil(rate * ours.call_us / MICRO / LOAD)
+    cores = math.ceil(rate * (ours.call_us + CHUNKS * ours.chunk_us) / MICRO / LOAD)
     nodes = max(2, math.ceil(cores / CORES_PER_NODE))
     workers = max(cores, nodes)
     shipments = min(rate, workers * SHIPMENTS_PER_SECOND)
@@ -69,7 +91,9 @@ def needs(rate: int, found: Mapping[str, Any]) -> Needs:
     wal += operations * postgres["lease_transaction_wal_bytes"]
     return Needs(
         rate=rate,
+        whole_cores=whole,
         relay_cores=cores,
+        stream_gigabytes=rate * STREAM_SECONDS * ours.stream_kilobytes / MICRO,
         nodes=nodes,
         workers=workers,
         connections=workers * CONNECTIONS_PER_WORKER,
@@ -86,7 +110,9 @@ def table() -> str:
     found = inputs()
     every = [needs(rate, found) for rate in RATES]
     rows = [
-        ("relay cores", [f"{n.relay_cores:,}" for n in every]),
+        ("relay cores, no answer streamed", [f"{n.whole_cores:,}" for n in every]),
+        (f"relay cores, {CHUNKS} chunks each", [f"{n.relay_cores:,}" for n in every]),
+        ("memory of open streams, GB", [f"{n.stream_gigabytes:.1f}" for n in every]),
         (f"nodes of {CORES_PER_NODE} cores", [f"{n.nodes:,}" for n in every]),
         ("connections to PostgreSQL", [f"{n.connections:,}" for n in every]),
         ("PostgreSQL cores", [f"{n.postgres_cores:,}" for n in every]),
@@ -99,5 +125,6 @@ def table() -> str:
     heads = "".join(f" {rate:,} calls/s |" for rate in RATES)
     lines = [f"| |{heads}", "|---|" + "---:|" * len(RATES)]
     lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows]
-    cpu, source = relay_cpu_us(found)
-    return "\n".join([*lines, "", f"(relay: {cpu:.0f} µs of CPU time per call, from {source})"])
+    ours = relay(found)
+    told = f"{ours.call_us:.0f} µs of CPU time a call and {ours.chunk_us:.0f} µs a chunk"
+    return "\n".join([*lines, "", f"Relay: {told}, from {ours.source}."])

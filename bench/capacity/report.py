@@ -1,6 +1,6 @@
 """What a terminal shows of the simulated scenarios."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
@@ -75,13 +75,11 @@ WHOLE = (
 )
 
 
-def played(plans: Sequence[Plan], *, seed: int, processes: int) -> list[Seen]:
-    plans = [replace(plan, seed=seed) for plan in plans]
+def played(plans: Sequence[Plan], *, seed: int, processes: int) -> Iterator[Seen]:
+    """The longest first, so that none of them is alone at the end; each as soon as it can be."""
+    order = sorted(plans, key=lambda plan: -plan.per_second)
     with ProcessPoolExecutor(max_workers=processes) as pool:
-        # The longest first, so that none of them is alone at the end.
-        order = sorted(plans, key=lambda plan: -plan.per_second)
-        found = dict(zip([plan.name for plan in order], pool.map(play, order), strict=True))
-    return [found[plan.name] for plan in plans]
+        yield from pool.map(play, [replace(plan, seed=seed) for plan in order])
 
 
 def lines(seen: Seen) -> list[str]:

@@ -87,7 +87,7 @@ class Server:
         self.books = Books()
         self.costs = costs
         self.cores = Cores(costs.cores)
-        self.listeners: set[Session] = set()
+        self.listeners: dict[Session, None] = {}  # In order: the same one each time.
         self.on_freed: Callable[[Transaction], None] = lambda _: None
         self.total: Counter[str] = Counter()  # Transactions by kind, from the beginning.
         self._locks: dict[LockKey, RowLock] = defaultdict(RowLock)
@@ -181,7 +181,7 @@ class Session:
 
     def _break(self) -> None:
         self.closed = True
-        self._server.listeners.discard(self)
+        self._server.listeners.pop(self, None)
         for future in (self._waits_for, self._bell):
             if future is not None and not future.done():
                 future.set_exception(psycopg.OperationalError("the line was cut"))
@@ -214,7 +214,7 @@ class Session:
         server, costs = self._server, self._server.costs
         found = find(query)
         if query.startswith("LISTEN"):
-            server.listeners.add(self)
+            server.listeners[self] = None
         transaction = self._transaction or Transaction(server.books)
         transaction.statements += 1
         keys = found.locks(server.books, parameters)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,18 @@ from billing.engine import EngineSettings, MoneyEngine
 
 # One machine: no network, but every engine of the real run shares one thread.
 HERE = Costs(round_trip=0.000_2)
+# Nobody shall give up, however busy the machine is.
+PATIENT = replace(TIMING, timeout=10.0, grace=20.0)
 PLANS = (
-    Plan(name="plenty of money", nodes=4, per_second=60, warm_up=0, seconds=8, costs=HERE),
+    Plan(
+        name="plenty of money",
+        nodes=4,
+        per_second=60,
+        warm_up=0,
+        seconds=8,
+        costs=HERE,
+        timing=PATIENT,
+    ),
     Plan(
         name="a wallet that runs dry",
         nodes=4,
@@ -38,6 +48,7 @@ PLANS = (
         seconds=8,
         funded_seconds=6,
         costs=HERE,
+        timing=PATIENT,
     ),
 )
 _KINDS = "SELECT reason, count(DISTINCT posting) FROM billing_ledgerentry GROUP BY reason"
@@ -124,7 +135,7 @@ async def _engines(plan: Plan, url: str, folder: Path) -> AsyncIterator[list[Mon
             place = folder / f"node-{number}"
             place.mkdir()
             settings = EngineSettings(
-                database_url=url, journals=place, node=place.name, timing=TIMING
+                database_url=url, journals=place, node=place.name, timing=plan.timing
             )
             engine = MoneyEngine(settings)
             await engine.start()
