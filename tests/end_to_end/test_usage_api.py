@@ -47,6 +47,7 @@ RECORD = {
     "usage_source": str,
     "discount_ppm": int,
     "price_id": int,
+    "units": dict,
 } | {name: kind for name, kind in TOTALS.items() if name != "requests"}
 
 
