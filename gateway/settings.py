@@ -196,6 +196,8 @@ JOURNAL_SYNC = env_choice("JOURNAL_SYNC", "interval", choices=("interval", "alwa
 SETTLE = env_choice("SETTLE", "journal", choices=("journal", "database"))
 LEASE_TTL_SECONDS = env_seconds("LEASE_TTL_SECONDS", 60, least=3, most=3600)
 LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, most=600)
+# An organization that does not call gives its lease back after so long. Sooner it is recalled, by
+# the first that is short of it; so a long time costs nothing, and a short one a lease per call.
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 60, least=0.2, most=3600)
 
 # --- Payments ------------------------------------------------------------------------------------
