@@ -1,11 +1,8 @@
 """The life of a call, whatever its endpoint: admit, hold, send, relay, settle."""
 
 import asyncio
-import random
 from contextlib import suppress
 from typing import Any
-
-import msgspec
 
 from accounts.directory import Principal
 from billing.catalog import Quote
@@ -21,27 +18,24 @@ from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.fields import InvalidRequest
 from relay.free_tier import FreeTier
-from relay.headers import client_headers, upstream_headers
+from relay.headers import client_headers
 from relay.namespaces import Namespaces
 from relay.ownership import Ownership
-from relay.routing import choose
 from relay.runtime import Runtime
+from relay.sending import read_refusal
 from relay.settlement import NOTHING
 from relay.streaming import StreamRelay
 from relay.tenancy import Tenancy
-from relay.upstream import UpstreamError, UpstreamRequest, UpstreamResponse
-from relay.upstream_errors import from_failure, from_upstream
+from relay.upstream import UpstreamError, UpstreamResponse
+from relay.upstream_errors import from_failure
 
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
-ERROR_LIMIT_BYTES = 1024 * 1024
 OK = 200
 INTERNAL_ERROR = 500
 CLIENT_LEFT = 499  # As web servers write it down; nobody gets it.
 # To count a long prompt takes milliseconds: not for each call of who was just found unable to pay.
 RECOUNT_SECONDS = 1.0
 MAX_REMEMBERED = 4096
-# Upstream says with these that it did not take the call, so another channel may.
-NOT_TAKEN = frozenset({429, 503})
 # Sold by the batch endpoint, with its own terms; no single call is served on it.
 BATCH_TIER = "batch"
 
@@ -237,74 +231,29 @@ class Relaying:
     # --- Sending ---------------------------------------------------------------------------------
 
     async def _relay(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
-        response = await self._send(call, candidates)
+        sending = self._runtime.sending
+        response, attempt = await sending.send(call, candidates)
+        well = False
         try:
             if response.status != OK:
-                raise await _refusal(response)
+                raise (await read_refusal(response)).error
             meter = call.handler.meter(call.request, response)
             if meter is None:
                 await _relay_body(call, response)
             else:
-                await StreamRelay(call, response, meter=meter, runtime=self._runtime).run()
+                stream = StreamRelay(call, response, meter=meter, runtime=self._runtime)
+                await stream.run()
+                if stream.broke:
+                    sending.broke(call)
+            well = response.has_ended
+        except RelayError as refusal:
+            if isinstance(refusal.__cause__, UpstreamError):
+                sending.broke(call)
+            raise
         finally:
             await response.close()
-
-    async def _send(self, call: OpenCall, candidates: list[ChannelRoute]) -> UpstreamResponse:
-        """Send to one channel after another, as long as none took the call."""
-        tried: set[int] = set()
-        refusal: RelayError | None = None
-        cap = call.output_cap()
-        while True:
-            route = choose(candidates, tried=tried, draw=random.random())  # noqa: S311  It balances load.
-            if route is None:
-                raise refusal or errors.upstream_unavailable()
-            tried.add(route.id)
-            call.sent_to(route)
-            try:
-                response = await self._runtime.upstream.send(self._request(call, route, cap))
-            except UpstreamError as error:
-                refusal = from_failure(error)
-                if error.sent:
-                    raise refusal from error
-                continue
-            call.first_byte_ms = call.exchange.elapsed_ms()
-            may_try_on = len(tried) < len(candidates) and call.handler.can_send_again(call.request)
-            if response.status in NOT_TAKEN and may_try_on:
-                refusal = await _refusal(response)
-                await response.close()
-                continue
-            return response
-
-    def _request(self, call: OpenCall, route: ChannelRoute, cap: int | None) -> UpstreamRequest:
-        request, handler = call.request, call.handler
-        namespaced = request.namespaced
-        if namespaced:
-            namespaced = call.namespace.inside(namespaced)
-        return UpstreamRequest(
-            destination=route.destination,
-            method=call.endpoint.method.encode(),
-            target=route.target(handler.target(request), request.model),
-            headers=upstream_headers(
-                call.exchange.headers,
-                host=route.destination.authority,
-                authorization=route.authorization,
-                content_type=handler.content_type(request),
-                authorization_name=route.authorization_header,
-                extra=route.headers,
-            ),
-            body=handler.upstream_body(
-                request,
-                quote=call.quote,
-                upstream_model=route.upstream_model(request.model),
-                output_cap=cap,
-                namespaced=namespaced,
-            ),
-            deadlines=(
-                self._runtime.settings.deadlines
-                if route.patience is None
-                else route.patience.over(self._runtime.settings.deadlines)
-            ),
-        )
+            if attempt is not None:
+                sending.ended(attempt, response, well=well)
 
 
 # --- Whole answers -------------------------------------------------------------------------------
@@ -350,20 +299,3 @@ def _end(call: OpenCall, *, status: int, outcome: str = "upstream_error") -> Non
         return
     with suppress(RelayError):  # The answer is an error already.
         call.settle(outcome, NOTHING, status=status)
-
-
-async def _refusal(response: UpstreamResponse) -> RelayError:
-    """What the client is told of an answer that is no success."""
-    try:
-        body = await response.read_all(ERROR_LIMIT_BYTES)
-        document = msgspec.json.decode(body)
-    except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        document = None
-    error = document.get("error") if isinstance(document, dict) else None
-    return from_upstream(response.status, error, retry_after_seconds=_retry_after(response))
-
-
-def _retry_after(response: UpstreamResponse) -> float | None:
-    with suppress(ValueError):
-        return float(response.header(b"retry-after") or b"")
-    return None

@@ -24,8 +24,12 @@ from billing.limits import rates_load
 from relay.channel_table import ChannelTable, channels_load
 from relay.drains import DrainLimits, Drains
 from relay.limits.limiter import RateLimits
+from relay.probes import probe_for_ever
+from relay.refusals import Refusals
 from relay.reservation import HoldPolicy
+from relay.sending import ChannelTraffic, Sending
 from relay.upstream import Deadlines, UpstreamEngine
+from relay.upstream.library import LibraryEngine
 
 logger = logging.getLogger("tollgate.relay")
 CHECK_SECONDS = 1.0
@@ -75,6 +79,16 @@ class Runtime:
         )
         self.directory = Directory(self._principal)
         self.upstream = UpstreamEngine()
+        self.library = LibraryEngine()
+        self.refusals = Refusals(self.engine.leases_database)
+        self.traffic = ChannelTraffic()
+        self.sending = Sending(
+            engine=self.upstream,
+            other_engine=self.library,
+            traffic=self.traffic,
+            refusals=self.refusals,
+            deadlines=settings.deadlines,
+        )
         self.catalog: Catalog | None = None
         self.channels = ChannelTable([])
         self.limits = RateLimits(
@@ -101,16 +115,19 @@ class Runtime:
         await self.engine.start()
         self.limits.start()
         await self._reload()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._check())]
+        work = (self._follow(), self._check(), probe_for_ever(self.sending, lambda: self.channels))
+        self._tasks = [asyncio.create_task(one) for one in work]
 
     async def stop(self, patience_seconds: float) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.refusals.settled()
         await self.directory.close()
         await self.limits.stop()
         await self.engine.stop(patience_seconds)
         await self.upstream.close()
+        await self.library.close()
 
     async def _principal(self, digest: bytes) -> Principal | None:
         return await self.engine.leases_database.run(partial(principal_load, digest=digest))

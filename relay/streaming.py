@@ -31,6 +31,8 @@ class StreamRelay:
     def __init__(
         self, call: OpenCall, response: UpstreamResponse, *, meter: StreamMeter, runtime: Runtime
     ) -> None:
+        self.broke = False
+        """Upstream failed after it had begun to answer."""
         self._call = call
         self._response = response
         self._drains = runtime.drains
@@ -59,6 +61,7 @@ class StreamRelay:
             if not self._call.was_cut():
                 raise
         except UpstreamError as error:
+            self.broke = True
             self._error = from_failure(error)
         finally:
             self._call.beyond_cuts()

@@ -111,6 +111,9 @@ class UpstreamRequest(Struct, kw_only=True):
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes | BodyStream = b""
     deadlines: Deadlines = DEFAULT_DEADLINES
+    # Only the second engine knows these two.
+    proxy: str = ""
+    http2: bool = False
 
 
 class UpstreamResponse(ABC):
