@@ -27,6 +27,7 @@ prepare_environment()
 from django.conf import settings  # noqa: E402 - they read the environment just prepared.
 
 EVERY_MINUTE_SECONDS = 60.0
+EVERY_TEN_MINUTES_SECONDS = 600.0
 # How long the beat sleeps at most, and so how long it takes to stop.
 BEAT_TURN_SECONDS = 1
 
@@ -79,13 +80,18 @@ app.conf.update(
             "task": "billing.partitions_create_ahead",
             "schedule": crontab(hour="3", minute="10"),
         },
+        "idempotency-keys-delete": {
+            "task": "relay.idempotency_keys_delete",
+            "schedule": crontab(minute="*/10"),
+            "options": {"expires": EVERY_TEN_MINUTES_SECONDS},
+        },
         "audit-hourly": {
             "task": "billing.audit_hourly",
             "schedule": crontab(minute="17"),
         },
     },
 )
-app.autodiscover_tasks(["billing", "console"], related_name="jobs")
+app.autodiscover_tasks(["billing", "console", "relay"], related_name="jobs")
 
 
 @setup_logging.connect

@@ -8,8 +8,9 @@ import asyncio
 import logging
 
 from accounts.directory import Principal
+from billing.engine.database import Database
 from billing.identifiers import uuid7
-from relay import errors
+from relay import errors, idempotency
 from relay.admission import SentKeys, authenticate, authorize
 from relay.asgi_types import Application, Receive, Scope, Send
 from relay.call_log import CallLog
@@ -17,6 +18,7 @@ from relay.endpoints.handlers import HANDLERS
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import preflight_headers
+from relay.idempotency import Idempotency
 from relay.model_list import model_get, model_list
 from relay.paths import Match, allowed_methods, is_known_elsewhere, match
 from relay.relaying import Relaying
@@ -46,6 +48,11 @@ class RelayApplication:
         self._runtime = Runtime(settings)
         self._keys = SentKeys(pepper=settings.key_pepper)
         self._relaying = Relaying(self._runtime)
+        self._idempotency = Idempotency(
+            serve=self._relaying.serve,
+            database=Database(url=settings.database_url, timeout=settings.timing.timeout),
+            body_limit_bytes=settings.body_limit_bytes,
+        )
         self._log = CallLog()
         self._draining = False
         self._stopped: asyncio.Task[None] | None = None
@@ -103,7 +110,13 @@ class RelayApplication:
     async def _operate(self, exchange: Exchange, principal: Principal, found: Match) -> None:
         handler = HANDLERS.get((found.operation, exchange.method))
         if handler is not None:
-            await self._relaying.serve(exchange, principal, handler, found.argument)
+            key = None
+            if exchange.header(idempotency.HEADER) is not None:
+                key = idempotency.key_of(exchange, handler.endpoint)
+            if key is None:
+                await self._relaying.serve(exchange, principal, handler, found.argument)
+            else:
+                await self._idempotency.serve(exchange, principal, handler, found.argument, key)
         elif found.operation == "models":
             await model_list(exchange, principal, self._runtime)
         else:
@@ -120,6 +133,7 @@ class RelayApplication:
         self._log.start()
         await self._runtime.start()
         self._relaying.start()
+        self._idempotency.start()
 
     async def drain(self, patience_seconds: float) -> None:
         """Admit nothing, let calls end, cut what is left, settle, ship, give everything back.
@@ -135,6 +149,7 @@ class RelayApplication:
 
     async def _stop(self) -> None:
         await self._relaying.wait_idle()
+        await self._idempotency.stop()
         await self._relaying.stop()
         await self._runtime.stop(SETTLE_SECONDS)
         await self._log.stop()

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from billing.identifiers import uuid7
@@ -182,6 +183,18 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": data})
         except (OSError, RuntimeError) as error:
             raise ClientLeft from error
+
+    @contextmanager
+    def intercepted(
+        self, receive: Receive, send: Callable[[Send, Mapping[str, Any]], Awaitable[None]]
+    ) -> Iterator[None]:
+        """Meanwhile, everything comes and goes through these; `send` gets what sends it on."""
+        before = self._receive, self._send
+        self._receive, self._send = receive, partial(send, self._send)
+        try:
+            yield
+        finally:
+            self._receive, self._send = before
 
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.started_at) * 1000)

@@ -33,9 +33,9 @@ _CORS: Final[tuple[Header, ...]] = (
         b"access-control-expose-headers",
         (
             b"x-request-id, x-should-retry, retry-after, retry-after-ms, openai-processing-ms,"
-            b" openai-version, x-ratelimit-limit-requests, x-ratelimit-remaining-requests,"
-            b" x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens,"
-            b" x-ratelimit-reset-tokens"
+            b" openai-version, idempotent-replayed, x-ratelimit-limit-requests,"
+            b" x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
+            b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
         ),
     ),
 )

@@ -124,3 +124,34 @@ class UpstreamId(models.Model):
     @override
     def __str__(self) -> str:
         return self.upstream_id
+
+
+class IdempotencyKey(models.Model):
+    """An Idempotency-Key that an organization used at an endpoint, and the answer to its call.
+
+    Without a status the call may still run; with a status and no body its answer was too large.
+    """
+
+    pk = models.CompositePrimaryKey("organization_id", "endpoint", "key")
+    organization_id = models.BigIntegerField()
+    endpoint = models.CharField(max_length=60)
+    key = models.CharField(max_length=255)
+    request_id = models.UUIDField()
+    body_digest = models.BinaryField()
+    status = models.SmallIntegerField(null=True)
+    headers = models.JSONField(null=True)
+    body = models.BinaryField(null=True)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="idempotency_answer_has_a_head",
+                condition=Q(status__isnull=False, headers__isnull=False)
+                | Q(status__isnull=True, headers__isnull=True, body__isnull=True),
+            )
+        ]
+
+    @override
+    def __str__(self) -> str:
+        return self.key

@@ -8,6 +8,7 @@ from relay.endpoints.table import ENDPOINTS, ID, Endpoint
 from relay.simulator.pictures import picture_bytes
 from relay.simulator.sounds import silence_make
 from tests.adversary.gateway import Customer, Gateway, Worker
+from tests.adversary.process import WorkerProcess
 from tests.faults.http_client import Answer, Connection
 from tests.relay.simulator.support import BOUNDARY, Form
 
@@ -88,7 +89,7 @@ BILLED = {name: row for name, row in OFFERED.items() if not row.is_free}
 
 
 async def send(
-    worker: Worker,
+    worker: Worker | WorkerProcess,
     customer: Customer,
     name: str,
     body: tuple[bytes, bytes] = (b"", b""),
