@@ -1,7 +1,7 @@
 """Sending a call: to one channel after another, as long as none took it."""
 
-import asyncio
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -43,10 +43,10 @@ NO_MONEY, NO_MONEY_SECONDS = "insufficient_quota", 60.0
 
 
 class ChannelTraffic(Traffic[ChannelRoute]):
-    """By the event loop's clock, and real chance."""
+    """By the clock of event loops, and real chance; it is made before there is a loop."""
 
     def __init__(self) -> None:
-        super().__init__(clock=asyncio.get_running_loop().time, chance=random.random)
+        super().__init__(clock=time.monotonic, chance=random.random)
 
 
 class Refusal(NamedTuple):
