@@ -80,6 +80,10 @@ app.conf.update(
             "task": "billing.partitions_create_ahead",
             "schedule": crontab(hour="3", minute="10"),
         },
+        "upstream-ids-delete": {
+            "task": "relay.upstream_ids_delete",
+            "schedule": crontab(hour="3", minute="40"),
+        },
         "idempotency-keys-delete": {
             "task": "relay.idempotency_keys_delete",
             "schedule": crontab(minute="*/10"),

@@ -168,6 +168,8 @@ FIRST_BYTE_SECONDS = env_seconds("FIRST_BYTE_SECONDS", 600, least=1, most=3600)
 IDLE_SECONDS = env_seconds("IDLE_SECONDS", 300, least=1, most=3600)
 MAX_CALL_SECONDS = env_seconds("MAX_CALL_SECONDS", 1800, least=1, most=86400)
 UPSTREAM_CONNECTIONS = env_int("UPSTREAM_CONNECTIONS", 4096, least=1, most=65536)
+# So long, at least, upstream keeps responses; whose the ids of older things are is forgotten.
+UPSTREAM_IDS_DAYS = env_int("UPSTREAM_IDS_DAYS", 30, least=0, most=36500)  # 0: never forgotten
 # A stream whose client left is read on for its true usage (drain), or cancelled and estimated.
 CLIENT_LEFT_POLICY = env_choice("CLIENT_LEFT_POLICY", "drain", choices=("drain", "cancel"))
 # The limits of reading on, beyond which it is cancelled too: time and bytes since the client left,

@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 
 from celery import shared_task
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
@@ -13,6 +14,12 @@ log = logging.getLogger(__name__)
 
 # Of rows that may be large, so that no statement is long.
 AT_ONCE = 500
+# Of what upstream keeps until somebody deletes it, an id is good for ever.
+KEPT_FOR_GOOD = ("conv_", "file-", "file_", "vs_")
+_DELETE_IDS = """
+DELETE FROM relay_upstreamid
+ WHERE created_at < %s AND NOT (upstream_id ^@ ANY(%s))
+"""
 _DELETE = """
 DELETE FROM relay_idempotencykey WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM relay_idempotencykey WHERE created_at < %s LIMIT %s FOR UPDATE SKIP LOCKED))
@@ -31,3 +38,15 @@ def idempotency_keys_delete() -> None:
             more = cursor.rowcount == AT_ONCE
     if deleted:
         log.info("Deleted %d idempotency keys", deleted)
+
+
+@shared_task(name="relay.upstream_ids_delete", ignore_result=True)
+def upstream_ids_delete() -> None:
+    """Forget whose the ids are that lead to nothing any more, as upstream has deleted it."""
+    if not settings.UPSTREAM_IDS_DAYS:
+        return
+    oldest = timezone.now() - dt.timedelta(days=settings.UPSTREAM_IDS_DAYS)
+    with connection.cursor() as cursor:
+        cursor.execute(_DELETE_IDS, [oldest, list(KEPT_FOR_GOOD)])
+        if cursor.rowcount:
+            log.info("Deleted %d ids of what upstream no longer keeps", cursor.rowcount)

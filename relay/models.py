@@ -1,5 +1,6 @@
 """Where calls go: channels, the upstream base URLs and credentials that the operator owns."""
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -120,6 +121,10 @@ class UpstreamId(models.Model):
     upstream_id = models.CharField(max_length=200)
     channel_id = models.BigIntegerField()
     created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        # Rows are written as time goes on, so a few pages of index tell where the old ones are.
+        indexes = [BrinIndex(fields=["created_at"], name="relay_upstreamid_by_age")]
 
     @override
     def __str__(self) -> str:
