@@ -14,7 +14,7 @@ from billing.limits import RateTable, ScopeRates
 from relay import errors
 from relay.errors import RelayError
 from relay.headers import Header
-from relay.limits.shares import Shares
+from relay.limits.shares import PATIENCE_SECONDS, Shares
 from relay.limits.table import NodeTable
 from relay.limits.window import WINDOW_SECONDS, Counter, Kind, Look
 
@@ -52,14 +52,23 @@ class Permit:
 class RateLimits:
     """All rate limits, as one worker keeps to them together with the others."""
 
-    def __init__(self, directory: Path, *, realm: str, redis_url: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        realm: str,
+        redis_url: str = "",
+        redis_patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         """What is counted in one realm, its database, is nothing to another one."""
         self.is_set = False
         self.version = -1
         self._directory = directory
         self._realm = realm
         self._table: NodeTable | None = None
-        self._shares = Shares(redis_url) if redis_url else None
+        self._shares: Shares | None = None
+        if redis_url:
+            self._shares = Shares(redis_url, patience_seconds=redis_patience_seconds)
         self._keys: Mapping[int, Counters] = {}
         self._projects: Mapping[int, Counters] = {}
         self._organizations: Mapping[int, Counters] = {}

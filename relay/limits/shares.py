@@ -4,15 +4,15 @@ Note [Redis is asked, not trusted]
 The counts of the node bound every call, whatever Redis says; what is here only makes a limit count
 for all nodes together. So where Redis is gone, slow or full of nonsense, the node's counts decide
 alone, and a call waits for no answer longer than `PATIENCE_SECONDS`, once: until Redis answers to
-the look that is taken at each beat, it is not asked again.
+the look that is taken at each beat, it is not asked again. At the start it is away, too.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -24,17 +24,20 @@ from relay.limits.window import WINDOW_SECONDS, Counter, Kind, Look
 logger = logging.getLogger("tollgate.relay")
 
 BEAT_SECONDS: Final = 0.5
-PATIENCE_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 0.2
 # What was taken and is not used goes back after so long, at the next beat.
 SLICE_SECONDS: Final = 1.0
 # A slice is at most this part of the limit, or what one call needs.
 SLICES: Final = 64
 # What a worker that has died was holding is free after so long.
 SLOT_SECONDS: Final = 5.0
+# How often the event loop goes round for an answer that may have come.
+LAST_LOOKS: Final = 5
 REMEMBERED_SECONDS: Final = 0.1
 _PREFIX: Final = "{tollgate:limits}"
 _FAILURES: Final = (RedisError, OSError, TimeoutError)
 
+T = TypeVar("T")
 Wants = Sequence[tuple[Counter, int]]
 
 
@@ -91,14 +94,15 @@ class _Share:
 
 
 class Shares:
-    def __init__(self, url: str) -> None:
-        self.is_away = False
+    def __init__(self, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
+        self.is_away = True
         self.slices = 0  # How many were taken, ever.
         self._worker = ""
         self._redis: Redis = Redis.from_url(
             url,
             socket_connect_timeout=BEAT_SECONDS,
-            socket_timeout=BEAT_SECONDS,
+            socket_timeout=max(BEAT_SECONDS, patience_seconds),
             decode_responses=False,
             retry=None,
         )
@@ -180,8 +184,7 @@ class Shares:
             wish = share.wish(need, counter.limit, now) if missing else 0
             arguments += [kind, counter.limit, missing, wish]
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                is_free, *answer = await self._take([s.key for s in shares], arguments)
+            is_free, *answer = await self._in_time(self._take([s.key for s in shares], arguments))
         except _FAILURES as error:
             self._lost(error, shares)
             return None
@@ -200,6 +203,21 @@ class Shares:
             looks.append(look)
         return looks
 
+    async def _in_time(self, asking: Awaitable[T]) -> T:
+        """Raises TimeoutError. Who was too busy to read an answer that is there, reads it first."""
+        task = asyncio.ensure_future(asking)
+        try:
+            await asyncio.wait({task}, timeout=self._patience_seconds)
+            looks = 0
+            while not task.done():
+                if looks == LAST_LOOKS:
+                    raise TimeoutError
+                looks += 1
+                await asyncio.sleep(0)
+            return task.result()
+        finally:
+            task.cancel()
+
     def _lost(self, error: Exception, shares: Iterable[_Share]) -> None:
         if not self.is_away:
             logger.warning("Redis is away, so each node keeps its limits for itself: %r", error)
@@ -211,7 +229,6 @@ class Shares:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
             now = time.monotonic()
             for share in self._shares.values():
                 idle = now - (share.used_at if share.is_slots else share.taken_at)
@@ -224,19 +241,23 @@ class Shares:
             except Exception:
                 self.is_away = True
                 logger.exception("The shares of limits cannot be told.")
+            await asyncio.sleep(BEAT_SECONDS)
 
     async def _look(self) -> None:
         """Tell Redis what it does not know; if it was away, it is back if that works."""
         if self._broken:
             await self._redis.delete(*self._broken)
             self._broken = ()
-        if self.is_away:
-            await self._redis.ping()
+        # Another may find it away meanwhile; then this look proves nothing.
+        was_away = self.is_away
+        if was_away:
+            for script in (TAKE, SETTLE):
+                await self._redis.script_load(script)
             for share in self._shares.values():
                 share.more = 0  # Of a time that Redis knows nothing of; the node has counted it.
         await self._tell()
-        if self.is_away:
-            logger.warning("Redis is back, and the nodes share their limits again.")
+        if was_away:
+            logger.info("Redis is there, and the nodes share their limits.")
             self.is_away = False
         idle_since = time.monotonic() - WINDOW_SECONDS
         for key, share in list(self._shares.items()):
@@ -255,8 +276,7 @@ class Shares:
                 arguments += ["slots" if share.is_slots else "window", share.to_tell]
                 # Whether it arrives or not, it is told once: nothing is given back twice.
                 share.more = 0
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._settle([share.key for share in telling], arguments)
+            await self._in_time(self._settle([share.key for share in telling], arguments))
 
 
 def _remembered(shares: Sequence[_Share], needs: Sequence[int]) -> list[Look] | None:
