@@ -17,7 +17,7 @@ logger = logging.getLogger("tollgate.relay")
 
 # A row for each credential in use. Those whose channel has none left are read too: their models
 # are known, and for now out of service.
-_CHANNELS = """
+_ROWS = """
 SELECT c.id, c.name, c.provider, c.kind, c.base_url, c.api_version, c.serves_all_models,
        c.priority, c.weight, c.concurrency, c.cost_ppm, c.http2, c.proxy_encrypted,
        c.headers_encrypted, c.connect_seconds, c.first_byte_seconds, c.idle_seconds,
@@ -25,8 +25,9 @@ SELECT c.id, c.name, c.provider, c.kind, c.base_url, c.api_version, c.serves_all
        coalesce((SELECT jsonb_object_agg(m.model, m.upstream_model) FROM relay_channelmodel m
                   WHERE m.channel_id = c.id), '{}') AS models
   FROM relay_channel c LEFT JOIN relay_channelcredential k ON k.channel_id = c.id AND k.enabled
- WHERE c.enabled ORDER BY c.id, k.id
 """
+_CHANNELS = f"{_ROWS} WHERE c.enabled ORDER BY c.id, k.id"
+_CHANNEL = f"{_ROWS} WHERE c.name = %s AND k.id IS NOT NULL ORDER BY k.id"
 SIMULATOR = "simulator"
 AZURE = "azure"
 _VERSION = "SELECT version FROM accounts_configurationversion WHERE topic = 'channels'"
@@ -149,6 +150,13 @@ async def channels_load(connection: psycopg.AsyncConnection) -> ChannelTable:
             continue
         (routes if row["credential_id"] else out_of_service).append(route)
     return ChannelTable(routes, version=version[0], out_of_service=out_of_service)
+
+
+async def routes_load(connection: psycopg.AsyncConnection, name: str) -> list[ChannelRoute]:
+    """One channel, enabled or not, with each credential in use. Raises Refused, ValueError."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        rows = await (await cursor.execute(_CHANNEL, (name,))).fetchall()
+    return [_route(row, share=len(rows)) for row in rows]
 
 
 def _route(row: Mapping[str, Any], *, share: int) -> ChannelRoute:
