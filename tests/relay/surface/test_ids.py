@@ -89,31 +89,32 @@ USUAL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("path", "field"), CASES)
-async def test_a_strangers_id_is_nobodys(shop: Gateway, path: str, field: str) -> None:
-    owner, stranger = await shop.customer(USD), await shop.customer(USD)
-    of_owner = await created(shop, owner)
+async def test_a_strangers_id_is_nobodys(shop: Gateway) -> None:
+    of_owner = await created(shop, await shop.customer(USD))
     seen = shop.arrived()
+    strangers = [await shop.customer(USD) for _ in CASES]
     ids = (of_owner, "x" * len(of_owner))
-    answers = await asyncio.gather(
-        *(
-            send(
-                shop.workers[0],
-                stranger,
-                f"POST {path}",
-                json_body(USUAL[path] | FIELDS[path][field](one)),
-            )
-            for one in ids
+    calls = [
+        send(
+            shop.workers[0],
+            stranger,
+            f"POST {path}",
+            json_body(USUAL[path] | FIELDS[path][field](one)),
         )
-    )
-    errors = [
-        json.dumps(error_of(answer)).replace(one, "ID")
-        for answer, one in zip(answers, ids, strict=True)
+        for stranger, (path, field) in zip(strangers, CASES, strict=True)
+        for one in ids
     ]
-    assert [answer.status for answer in answers] == [404, 404], answers
-    assert errors[0] == errors[1]
-    assert json.loads(errors[0])["code"] == "not_found"
-    assert "`ID`" in errors[0]
+    answers = await asyncio.gather(*calls)
+    for at, case in enumerate(CASES):
+        pair = answers[2 * at : 2 * at + 2]
+        assert [answer.status for answer in pair] == [404, 404], case
+        errors = [
+            json.dumps(error_of(answer)).replace(one, "ID")
+            for answer, one in zip(pair, ids, strict=True)
+        ]
+        assert errors[0] == errors[1], case
+        assert json.loads(errors[0])["code"] == "not_found"
+        assert "`ID`" in errors[0]
     assert shop.arrived() == seen
 
 
@@ -138,32 +139,28 @@ RESPONSE = {
 OWN: dict[str, dict[str, Any]] = {
     "previous response": NAMING["previous_response_id"]("resp_own"),
     "item reference": NAMING["item_reference"](MESSAGE),
-    "container": {"tools": [{"type": "file_search"}], "input": [{"container_id": CONTAINER}]},
+    "container": {"input": [{"role": "user", "container_id": CONTAINER, "content": "x"}]},
     "replayed output": {"input": RESPONSE["output"]},
     "file in a container": {"input": [cited(FILE)]},
 }
 
 
-@pytest.mark.parametrize("field", OWN)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_own_id_works_at_every_worker_at_once(
-    shop: Gateway, field: str, *, stream: bool
-) -> None:
+async def test_an_own_id_works_at_every_worker_at_once(shop: Gateway, *, stream: bool) -> None:
     other = await shop.worker()
-    owner, stranger = await shop.customer(USD), await shop.customer(USD)
     got = await upstream_says(shop, *said_by_upstream(stream=stream))
-    first = {"model": SCRIPTED, "input": "x", "stream": stream}
-    answer = await send(shop.workers[0], owner, "POST responses", json_body(first))
-    assert answer.status == 200
-    # What follows is free of tools that have no price here.
-    following = json_body({"model": SCRIPTED, "input": "y", "stream": stream} | own(field))
-    assert (await send(other, owner, "POST responses", following)).status == 200
-    assert (await send(other, stranger, "POST responses", following)).status == 404
-    assert len(got) == 2
-
-
-def own(field: str) -> dict[str, Any]:
-    return {name: value for name, value in OWN[field].items() if name != "tools"}
+    strangers = []
+    for name, named in OWN.items():
+        owner, stranger = await shop.customer(USD), await shop.customer(USD)
+        first = {"model": SCRIPTED, "input": "x", "stream": stream}
+        answer = await send(shop.workers[0], owner, "POST responses", json_body(first))
+        assert answer.status == 200
+        following = json_body({"model": SCRIPTED, "input": "y", "stream": stream} | named)
+        assert (await send(other, owner, "POST responses", following)).status == 200, name
+        strangers.append(send(other, stranger, "POST responses", following))
+    refused = await asyncio.gather(*strangers)
+    assert [answer.status for answer in refused] == [404] * len(OWN)
+    assert len(got) == 2 * len(OWN)
 
 
 def json_body(fields: dict[str, Any]) -> tuple[bytes, bytes]:

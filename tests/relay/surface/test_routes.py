@@ -43,16 +43,11 @@ def test_every_endpoint_has_an_example() -> None:
     assert {name for name in EXAMPLES if EXAMPLES[name].streamed} >= set(STREAMED)
 
 
-@pytest.mark.parametrize("name", OFFERED)
-async def test_a_call_is_held_sent_once_and_recorded_once(shop: Gateway, name: str) -> None:
-    await recorded_once(shop, name, {})
-
-
-@pytest.mark.parametrize("name", STREAMED)
-async def test_a_streamed_call_is_held_sent_once_and_recorded_once(
-    shop: Gateway, name: str
-) -> None:
-    await recorded_once(shop, name, EXAMPLES[name].streamed or {})
+async def test_every_call_is_held_sent_once_and_recorded_once(shop: Gateway) -> None:
+    for name in OFFERED:
+        await recorded_once(shop, name, {})
+    for name in STREAMED:
+        await recorded_once(shop, name, EXAMPLES[name].streamed or {})
 
 
 async def recorded_once(shop: Gateway, name: str, more: dict[str, Any]) -> None:
@@ -61,12 +56,12 @@ async def recorded_once(shop: Gateway, name: str, more: dict[str, Any]) -> None:
     seen = shop.arrived()
     answer = await send(shop.workers[0], customer, path, EXAMPLES[name].body(**more))
     # A response that has ended cannot be cancelled any more; upstream says so.
-    assert answer.status == (400 if name.endswith("cancel") else 200), answer.body
-    assert shop.arrived() == seen + 1
+    assert answer.status == (400 if name.endswith("cancel") else 200), (name, answer.body)
+    assert shop.arrived() == seen + 1, name
     await shop.records(seen + 1)
     endpoint, hold, charge = holds_of(shop)[-1]
     assert endpoint == OFFERED[name].name
-    assert (hold > 0, charge > 0) == (name in BILLED, name in BILLED)
+    assert (hold > 0, charge > 0) == (name in BILLED, name in BILLED), name
 
 
 async def test_without_money_only_what_is_free_is_reached(shop: Gateway) -> None:
@@ -83,7 +78,7 @@ async def test_without_money_only_what_is_free_is_reached(shop: Gateway) -> None
     assert holds_of(shop) == [("moderations", 0, 0)]
 
 
-@pytest.mark.parametrize("base", ["/v1/", "/openai/v1/", "/v1/v1/"])
+@pytest.mark.parametrize("base", ["/v1/", "/openai/"])
 async def test_every_official_path_is_metered_or_refused(shop: Gateway, base: str) -> None:
     """Each with every method, and with a body that upstream would take."""
     customer = await shop.customer(USD)
@@ -134,12 +129,12 @@ async def everything_recorded(shop: Gateway) -> list[tuple[str, int, int]]:
     return holds_of(shop)
 
 
-@pytest.mark.parametrize("name", ["GET responses/{id}", "GET responses/{id}/input_items"])
-@pytest.mark.parametrize("trick", ["/../../files", "%2f..%2f..%2ffiles", "?x=/../files", "#/files"])
-async def test_no_id_leads_to_another_path(shop: Gateway, name: str, trick: str) -> None:
+async def test_no_id_leads_to_another_path(shop: Gateway) -> None:
     customer = await shop.customer(USD)
     one = await created(shop, customer)
-    await send(shop.workers[0], customer, name.replace(ID, one + trick))
+    for name in ("GET responses/{id}", "GET responses/{id}/input_items"):
+        for trick in ("/../../files", "%2f..%2f..%2ffiles", "?x=/../files", "#/files"):
+            await send(shop.workers[0], customer, name.replace(ID, one + trick))
     received = shop._simulator._recorder.report(tag=None)["data"]
     assert {row["path"] for row in received} <= {
         "/v1/responses",
