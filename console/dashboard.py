@@ -13,7 +13,7 @@ from billing.models import Alert, Payment, Price, UsageRecord
 from billing.overview import Day, Engine, Traffic, day_traffic, engine_state
 from console.engine_totals import LATE_SHIPPING_MS, Card, seconds
 from console.presentation import count, percent, usd, usd_text
-from relay.models import Channel
+from relay.models import Channel, ChannelCredential
 
 SHOWN_ROWS = 6
 # The least a bar is high where there was any call at all, in percent of the highest.
@@ -133,6 +133,7 @@ def errors(day: Day) -> list[tuple[str, str, str]]:
 
 def checks(engine: Engine) -> list[Check]:
     channels = Channel.objects.filter(enabled=True).count()
+    refused = ChannelCredential.objects.filter(refused_at__isnull=False).count()
     prices = Price.objects.filter(effective_to__isnull=True).count()
     left = engine.workers_overdue + engine.workers_expired
     settled_late, slow = engine.late_settlements_today, engine.ship_lag_ms >= LATE_SHIPPING_MS
@@ -165,6 +166,7 @@ def checks(engine: Engine) -> list[Check]:
             "good",
         ),
         _check("Channels enabled", channels, "relay_channel", bad=not channels),
+        _check("Credentials refused", refused, "relay_channel", bad=bool(refused)),
         _check("Models priced", prices, "billing_price", bad=not prices),
         *_for_a_person(),
     ]

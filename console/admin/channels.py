@@ -7,6 +7,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.enums import ActionVariant
 from unfold.widgets import (
@@ -16,11 +19,12 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from console.admin.base import ServiceAdmin, actor_of, button, change_url, column, list_url, require
+from console.admin.base import actor_of, button, change_url, column, list_url, require
+from console.admin.channel_changes import ChannelChanges
 from console.admin.form_pages import Confirmation, FormPage, WordsField, data_of, done, form_view
 from console.presentation import fraction
 from relay.channels import NewChannel, channel_add, channel_disable, channel_enable
-from relay.models import Channel
+from relay.models import Channel, ChannelCredential
 
 ENABLED, DISABLED = "Enabled", "Disabled"
 SHOWN_MODELS = 5
@@ -51,30 +55,38 @@ class ChannelForm(forms.Form):
     )
 
 
+def _told(credential: ChannelCredential) -> str:
+    if credential.enabled and credential.refused_at is None:
+        return credential.label
+    state = "REFUSED" if credential.refused_at else "disabled"
+    return f"{credential.label} ({state}: {credential.disabled_reason or 'by hand'})"
+
+
 class DisableForm(forms.Form):
     reason = forms.CharField(required=False, max_length=200, widget=UnfoldAdminTextInputWidget)
 
 
 @admin.register(Channel)
-class ChannelAdmin(ServiceAdmin):
-    list_display = ("name_and_url", "state", "model_names", "priority", "weight", "cost")
+class ChannelAdmin(ChannelChanges):
+    list_display = ("name_and_url", "state", "model_names", "shares", "credential", "cost")
     search_fields = ("name", "base_url")
     search_help_text = "Name or base URL"
     ordering = ("-enabled", "-priority", "name")
     fieldsets = (
         (None, {"fields": (("name", "provider"), ("base_url", "insecure"))}),
         ("Credential", {"fields": ("credential",)}),
-        ("Routing", {"fields": (("priority", "weight"), "model_names")}),
+        ("Routing", {"fields": (("priority", "weight", "concurrency"), "model_names")}),
+        ("Way", {"fields": (("kind", "api_version"), ("proxy", "http2"), "header_names")}),
         ("Cost", {"fields": ("cost",)}),
         ("State", {"fields": (("state", "disabled_reason"), "created")}),
     )
     readonly_fields = ("created", "state", "model_names", "cost", "credential")
-    actions_detail = ("enable", "disable")
+    actions_detail = ("routing", "credentials", "trial", "enable", "disable")
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
-        return rows.prefetch_related("models")
+        return rows.prefetch_related("models", "credentials")
 
     @column("Channel", header=True)
     def name_and_url(self, row: Channel) -> list[str]:
@@ -83,6 +95,13 @@ class ChannelAdmin(ServiceAdmin):
     @column("State", label={ENABLED: "success", DISABLED: "danger"})
     def state(self, row: Channel) -> str:
         return ENABLED if row.enabled else DISABLED
+
+    @column("Priority and weight")
+    def shares(self, row: Channel) -> SafeString:
+        url = reverse("admin:relay_channel_routing", args=[row.pk])
+        return format_html(
+            '<a class="tg-link" href="{}">priority {}, weight {}</a>', url, row.priority, row.weight
+        )
 
     @column("Models")
     def model_names(self, row: Channel) -> str:
@@ -96,9 +115,10 @@ class ChannelAdmin(ServiceAdmin):
     def cost(self, row: Channel) -> str:
         return fraction(row.cost_ppm)
 
-    @column("Upstream's API key")
-    def credential(self, row: Channel) -> str:  # noqa: ARG002  The same for every row, which is the point.
-        return "Stored encrypted; it cannot be shown."
+    @column("Upstream's API keys")
+    def credential(self, row: Channel) -> str:
+        """Their labels: they themselves are stored encrypted and cannot be shown."""
+        return "; ".join(_told(one) for one in row.credentials.all()) or "None."
 
     @override
     def add_view(
