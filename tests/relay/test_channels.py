@@ -150,6 +150,7 @@ BREAKS = [
     Break("channel_kind_is_known", "relay_channel", {"kind": "other"}),
     Break("channel_label_is_unique", "relay_channelcredential", {"encrypted": b"y"}, beside={}),
     Break("credential_is_disabled_at_a_time", "relay_channelcredential", {"enabled": False}),
+    Break("idempotency_answer_has_a_head", "relay_idempotencykey", {"status": 200}),
     Break("channel_model_is_unique", "relay_channelmodel", {"upstream_model": "x"}, beside={}),
 ]
 
@@ -183,6 +184,15 @@ def valid_rows() -> dict[str, Row]:
             "enabled": True,
             "disabled_reason": "",
             "disabled_at": None,
+            "created_at": "2026-05-17T00:00:00Z",
+        },
+        "relay_idempotencykey": {
+            "organization_id": 1,
+            "endpoint": "chat.completions",
+            "key": "a-key",
+            "request_id": "01900000-0000-7000-8000-000000000000",
+            "body_digest": b"x",
+            "status": None,
             "created_at": "2026-05-17T00:00:00Z",
         },
         "relay_channelmodel": {
