@@ -25,8 +25,8 @@ TESTS = tuple(
         "test_durability.py",
     )
 )
-FORGOTTEN = ("tests/faults/test_forgotten_commits.py",)
-CLOCKS = ("tests/faults/test_clocks.py",)
+FORGOTTEN = (ENGINE + "test_rules.py", "tests/faults/test_forgotten_commits.py")
+CLOCKS = (ENGINE + "test_rules.py", "tests/faults/test_clocks.py")
 HANGS_SECONDS = 150
 SOURCES = ("accounts", "billing", "console", "gateway", "relay", "tests")
 

@@ -410,3 +410,20 @@ async def test_a_lost_worker_costs_the_operator_what_the_wallet_has_no_more(stag
 
 def test_the_lock_is_not_inherited_by_programs_that_we_start(stage: Stage) -> None:
     assert not os.get_inheritable(stage.worker.journal._lock)
+
+
+async def test_a_lease_of_which_the_database_knows_less_ends_the_worker(stage: Stage) -> None:
+    organization = stage.bank.organization(1_000)
+    await stage.spend(organization, 100, 10)
+    await stage.worker.renew()
+    assert not stage.worker.book.fenced
+    stage.bank.connection.execute("UPDATE billing_lease SET version = version - 1")
+    await stage.worker.renew()
+    assert stage.worker.book.fenced
+
+
+def test_a_database_clock_that_was_set_is_not_steady() -> None:
+    clock, database_time = DatabaseClock(), 1e9
+    assert clock.is_steady(database_time, TIMING)
+    set_ahead = database_time + 86_400
+    assert not clock.is_steady(set_ahead, TIMING)
