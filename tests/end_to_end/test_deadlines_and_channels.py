@@ -156,22 +156,32 @@ def test_where_nobody_listens_nothing_is_charged(user: Customer, *, stream: bool
     assert user.balance() == balance
 
 
-@pytest.mark.parametrize(("status", "calls"), [(429, 2), (503, 2), (500, 1), (401, 1), (400, 1)])
+@pytest.fixture
+def new_model(hasty: LiveGateway) -> str:
+    """On two channels of its own: what other calls met closes or disables those of others."""
+    name = f"e2e-{new_tag()[:8]}"
+    hasty.manage("price_set", name, "--input", "10", "--output", "30")
+    for number in (1, 2):
+        channel_add(hasty, f"{name}-{number}", f"{hasty.simulator_url}/v1", name)
+    return name
+
+
+@pytest.mark.parametrize(("status", "calls"), [(429, 2), (503, 2), (500, 1), (401, 2), (400, 1)])
 def test_only_what_was_not_taken_is_tried_on_another_channel(
-    user: Customer, its_upstream: Upstream, status: int, calls: int
+    user: Customer, its_upstream: Upstream, new_model: str, status: int, calls: int
 ) -> None:
     tag = new_tag()
-    reply = user.chat(simulate={"tag": tag, "status": status})
+    reply = user.chat(model=new_model, simulate={"tag": tag, "status": status})
     assert error_of(reply)
     assert its_upstream.count(tag) == calls
     assert outcome_of(user.record(reply)) == ("upstream_error", "none", 0)
 
 
 def test_upstream_sees_the_credential_of_the_channel(
-    user: Customer, its_upstream: Upstream
+    user: Customer, its_upstream: Upstream, new_model: str
 ) -> None:
     tag = new_tag()
-    assert user.chat(simulate={"tag": tag}).status_code == 200
+    assert user.chat(model=new_model, simulate={"tag": tag}).status_code == 200
     headers = dict(its_upstream.received(tag)["headers"])
     assert headers["authorization"] == "Bearer sk-o***lses"
     assert OUR_KEY not in user.gateway.log_file.read_text("utf-8")
