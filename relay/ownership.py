@@ -71,7 +71,7 @@ class Ownership:
         """These are handed out to the organization; call it before they are."""
         for upstream_id in ids:
             key = (organization_id, upstream_id)
-            if not 0 < len(upstream_id) <= MAX_ID or self._known.get(key) == channel_id:
+            if not _is_possible(upstream_id) or self._known.get(key) == channel_id:
                 continue
             self._note(key, channel_id)
             self._unwritten[key] = channel_id
@@ -82,6 +82,9 @@ class Ownership:
 
     async def channel_of(self, organization_id: int, references: Sequence[Reference]) -> int:
         """The channel on which all of these live. Raises RelayError unless all are its own."""
+        for reference in references:
+            if not _is_possible(reference.id):
+                raise errors.id_not_found(reference.field, reference.id)
         wanted = {reference.id for reference in references}
         channels = self._in_memory(organization_id, wanted)
         if len(channels) < len(wanted):
@@ -144,6 +147,11 @@ class Ownership:
         for key, channel_id in noted.items():
             if self._unwritten.get(key) == channel_id:
                 del self._unwritten[key]
+
+
+def _is_possible(upstream_id: str) -> bool:
+    """Nothing else is an id of anything, and the database could not even be asked for some."""
+    return 0 < len(upstream_id) <= MAX_ID and upstream_id.isprintable()
 
 
 async def _insert(connection: Connection, *, noted: dict[Key, int]) -> None:
