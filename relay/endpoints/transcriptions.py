@@ -49,6 +49,7 @@ TOKENS_PER_SECOND: Final = 10
 WRITTEN_TOKENS_PER_SECOND: Final = 5
 # No model reads a longer prompt: what is beyond it is cut off, or refused.
 MAX_PROMPT_TOKENS: Final = 16_000
+LEAST_MILLISECONDS: Final = 1_000
 _SINGLE: Final = frozenset(
     {"model", "response_format", "stream", "language", "prompt", "temperature", *NAMESPACED}
 )
@@ -91,7 +92,7 @@ class TranscriptionRequest:
     def usual_milliseconds(self) -> int:
         """What the file says, else what a recording of its size is mostly like."""
         measured = self.measured_milliseconds
-        if measured is not None:
+        if measured:
             return min(measured, MAX_UNITS)
         size = self.upload.most_file_bytes
         most = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
@@ -291,7 +292,9 @@ def _reserve(
     request: TranscriptionRequest, quote: Quote, organization_id: int, *, most: int
 ) -> FlatReservation:
     prompt = len((request.upload.form.text("prompt") or "").encode())
-    usual = min(most, request.usual_milliseconds)
+    # Nothing is sent without a hold, even if there is no sound in the file.
+    most = max(most, LEAST_MILLISECONDS)
+    usual = max(min(most, request.usual_milliseconds), LEAST_MILLISECONDS)
     heard, written = transcription_bound_tokens(most)
     usual_seconds = -(-usual // 1_000)
     # A prompt that comes behind the file is as long as a form lets it be.
