@@ -11,11 +11,12 @@ import signal
 import tempfile
 from pathlib import Path
 from types import FrameType
+from unittest.mock import patch
 
 import pytest
 
 from gateway.data_directory import DataDirectory
-from gateway.postgres import EmbeddedPostgres
+from gateway.postgres import EmbeddedPostgres, cluster
 
 _embedded: EmbeddedPostgres | None = None
 _directory = Path(tempfile.mkdtemp(prefix="tollgate-tests-"))
@@ -30,7 +31,10 @@ def _server_url() -> str:
     data_directory = DataDirectory(_directory / "data")
     data_directory.prepare()
     _embedded = EmbeddedPostgres(data_directory)
-    _embedded.start()
+    # Many tests make a database and drop it, which waits for the disk; and no test cuts the power
+    # of this server.
+    with patch.dict(cluster._SETTINGS, fsync="off", full_page_writes="off"):
+        _embedded.start()
     return _embedded.database_url
 
 
