@@ -11,13 +11,14 @@ NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,$(NODE_L
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak mutants bench bench-short check requirements clean install install-development
+.PHONY: help run test soak mutants specification bench bench-short check requirements clean install install-development
 
 help:
 	@echo "make run           start Tollgate (PORT, DATA_DIR, WORKERS, OPENAI_API_KEY ... see README.md)"
 	@echo "make test          run the tests; TESTS=tests/gateway runs only those"
 	@echo "make soak          ten minutes of load while workers are killed; then every figure is checked"
 	@echo "make mutants       break the engine's rules one by one, and see the tests notice"
+	@echo "make specification many more requests of OpenAI's specification, right and wrong ones"
 	@echo "make bench         Tollgate beside nginx and other gateways: an hour; see bench/README.md"
 	@echo "make bench-short   fail if a call costs far more, beside nginx, than was committed"
 	@echo "make check         formatting, lint, types, import contracts, migrations"
@@ -37,6 +38,11 @@ soak: install-development
 
 mutants: install-development
 	$(BIN)/python -m tests.mutants
+
+# As in: make specification EXAMPLES=5000
+EXAMPLES ?= 500
+specification: install-development
+	SPECIFICATION_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/relay/surface/test_specification.py
 
 # As in: make bench BENCH="--without-peers --minutes 1"
 bench: install-development
