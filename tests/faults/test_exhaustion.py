@@ -102,6 +102,7 @@ def waiting(product: Product, bank: Bank) -> set[UUID]:
 async def full(product: Product) -> AsyncIterator[None]:
     """The table of records cannot grow any more: PostgreSQL takes such a limit for a full disk."""
     with product.bank() as bank:
+        await until(lambda: bool(records(bank)), "a first record, in the table that calls fill")
         grow_table(bank)
     before = product.supervisor.rlimit(psutil.RLIMIT_FSIZE)
     await restarted(product, (FULL_BYTES, before[1]))
