@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,12 +15,13 @@ from relay import errors
 from relay.errors import RelayError
 from relay.headers import Header
 from relay.limits.shares import PATIENCE_SECONDS, Shares
-from relay.limits.table import NodeTable
+from relay.limits.table import NodeTable, TableHeld
 from relay.limits.window import WINDOW_SECONDS, Counter, Kind, Look
 
 logger = logging.getLogger("tollgate.relay")
 
 BURY_SECONDS: Final = 1.0
+_HELD: Final = "A process stands still with the counts of rate limits: calls go uncounted."
 _WORDS: Final = {
     Kind.CALLS: "calls per minute",
     Kind.TOKENS: "tokens per minute",
@@ -74,9 +75,11 @@ class RateLimits:
         self._organizations: Mapping[int, Counters] = {}
         self._models: Mapping[str, Counters] = {}
         self._burying: asyncio.Task[None] | None = None
+        # What ended while nobody could count. See Note [Who stands still] in relay.limits.table.
+        self._uncounted: list[Callable[[NodeTable], None]] = []
 
     def start(self) -> None:
-        self._table = NodeTable(self._directory)
+        self._open_table()
         self._burying = asyncio.create_task(self._bury())
         if self._shares is not None:
             self._shares.start()
@@ -120,7 +123,7 @@ class RateLimits:
         return permit
 
     def running(self, subject: str) -> int:
-        assert self._table is not None, "the limits were started"
+        assert self._table is not None, "nobody holds the counts"
         return self._table.running(self._counter(Kind.SLOTS, 1, subject, subject))
 
     def finish(self, wants: list[tuple[Counter, int]], tokens: int, *, taken_at: float) -> None:
@@ -132,17 +135,19 @@ class RateLimits:
             for counter, taken in wants
             if counter.kind is Kind.TOKENS
         ]
-        self._table.finish(slots, windows, taken_at=taken_at)
+        self._give_back(slots, windows, taken_at)
         if self._shares is not None:
             self._shares.finish(slots, windows)
 
     # --- Deciding --------------------------------------------------------------------------------
 
     async def _admit(self, counters: Counters, tokens: int) -> Permit | None:
-        assert self._table is not None, "the limits were started"
         wants = [(c, tokens if c.kind is Kind.TOKENS else 1) for c in counters]
         taken_at = time.monotonic()
-        is_free, looks = self._table.take(wants)
+        try:
+            is_free, looks = (True, []) if self._table is None else self._table.take(wants)
+        except TableHeld:
+            return Permit(self, [], ())
         if not is_free:
             raise _refusal(looks)
         if self._shares is not None:
@@ -157,14 +162,27 @@ class RateLimits:
         return Permit(self, wants, _headers(looks))
 
     def _undo(self, wants: list[tuple[Counter, int]], taken_at: float) -> None:
-        assert self._table is not None, "the limits were started"
         slots = [counter for counter, _ in wants if counter.kind is Kind.SLOTS]
         windows = [
             (counter, -min(amount, counter.limit))
             for counter, amount in wants
             if counter.kind is not Kind.SLOTS
         ]
-        self._table.finish(slots, windows, taken_at=taken_at)
+        self._give_back(slots, windows, taken_at)
+
+    def _give_back(
+        self, slots: list[Counter], windows: list[tuple[Counter, int]], taken_at: float
+    ) -> None:
+        """Now; or, where somebody stands still with the counts, when that one has gone on."""
+
+        def give_back(table: NodeTable) -> None:
+            table.finish(slots, windows, taken_at=taken_at)
+
+        try:
+            if self._table is not None:
+                give_back(self._table)
+        except TableHeld:
+            self._uncounted.append(give_back)
 
     # --- Counters --------------------------------------------------------------------------------
 
@@ -185,13 +203,25 @@ class RateLimits:
         digest = hashlib.blake2b(text.encode(), digest_size=7).digest()
         return Counter(int.from_bytes(digest, "big") + 1, kind, limit, subject, name)
 
+    def _open_table(self) -> None:
+        try:
+            self._table = NodeTable(self._directory)
+        except TableHeld:
+            logger.warning(_HELD)
+
     async def _bury(self) -> None:
         while True:
             await asyncio.sleep(BURY_SECONDS)
-            assert self._table is not None, "the limits were started"
             try:
+                if self._table is None:
+                    self._table = NodeTable(self._directory)
+                while self._uncounted:
+                    self._uncounted[0](self._table)
+                    del self._uncounted[0]
                 if dead := self._table.bury():
                     logger.warning("The calls of %d dead workers are taken for ended.", dead)
+            except TableHeld:
+                logger.warning(_HELD)
             except OSError:
                 logger.exception("The counts of dead workers cannot be looked after.")
 

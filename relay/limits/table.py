@@ -4,6 +4,11 @@ Note [Who is dead]
 Each worker locks a file of its own for as long as it lives. The kernel gives the lock back however
 a process ends, so who gets another one's lock knows that the calls which that one had running have
 ended, and takes them out of the counts.
+
+Note [Who stands still]
+The lock of the counts is held for microseconds. A process that is stopped inside (a debugger, a
+frozen container) keeps it for as long as it stands still, and nobody can take it away. The others
+do not wait for that one: calls are let through uncounted until it goes on or is killed.
 """
 
 import fcntl
@@ -11,7 +16,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from relay.limits.window import OWNERS, Counter, Counts, Look, memory_bytes
@@ -23,26 +28,49 @@ _COUNTERS = 16_384
 _BYTES = memory_bytes(_COUNTERS)
 
 
+# Nobody needs the lock for longer, even on a busy machine; who has waited in vain pauses.
+PATIENCE_SECONDS = 0.5
+PAUSE_SECONDS = 5.0
+_TURN_SECONDS = 0.0005
+
+
+class TableHeld(Exception):
+    """Another process stands still with the counts. See Note [Who stands still]."""
+
+
 class TooManyWorkers(Exception):
     """There are no numbers left for one more worker of this node."""
 
 
 class NodeTable:
-    """One process's access to the counts. Nothing here waits for more than a few writes."""
+    """One process's access to the counts. Nothing here waits for more than a few writes.
+
+    Raises TableHeld, and then has changed nothing.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._held_until = 0.0
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._descriptor = os.open(directory / f"counts-{_VERSION}", _FLAGS, 0o600)
-        with self._alone():
-            if os.fstat(self._descriptor).st_size != _BYTES:
-                os.ftruncate(self._descriptor, 0)  # It is all zeros, or nothing that we know.
-                os.ftruncate(self._descriptor, _BYTES)
+        try:
+            with self._alone():
+                if os.fstat(self._descriptor).st_size != _BYTES:
+                    os.ftruncate(self._descriptor, 0)  # It is all zeros, or nothing that we know.
+                    os.ftruncate(self._descriptor, _BYTES)
+        except TableHeld:
+            os.close(self._descriptor)
+            raise
         self._map = mmap.mmap(self._descriptor, _BYTES)
         self._counts = Counts(memoryview(self._map))
         self.owner, self._life = self._begin_life()
-        with self._counting() as counts:
-            counts.owner_add(self.owner)
+        try:
+            with self._counting() as counts:
+                counts.owner_add(self.owner)
+        except TableHeld:
+            os.close(self._life)
+            os.close(self._descriptor)
+            raise
 
     def take(self, wants: Sequence[tuple[Counter, int]]) -> tuple[bool, list[Look]]:
         """Use so much of each, or nothing of any; and how full they are then."""
@@ -90,18 +118,32 @@ class NodeTable:
         return dead
 
     def close(self) -> None:
-        with self._counting() as counts:
+        # Else whoever looks next for dead workers does it.
+        with suppress(TableHeld), self._counting() as counts:
             counts.owner_remove(self.owner)
         os.close(self._life)
         os.close(self._descriptor)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._take_lock()
         try:
             yield
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _take_lock(self) -> None:
+        began = time.monotonic()
+        if began < self._held_until:
+            raise TableHeld
+        while True:
+            try:
+                return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > began + PATIENCE_SECONDS:
+                    self._held_until = time.monotonic() + PAUSE_SECONDS
+                    raise TableHeld from None
+                time.sleep(_TURN_SECONDS)
 
     @contextmanager
     def _counting(self) -> Iterator[Counts]:

@@ -1,12 +1,15 @@
 """The counts that the workers of a node share, with real processes."""
 
+import asyncio
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from relay.limits.table import NodeTable
+from relay.errors import RelayError
+from relay.limits.limiter import RateLimits
+from relay.limits.table import NodeTable, TableHeld
 from relay.limits.window import Kind
 from tests.relay.limits.support import answers, counter, start
 
@@ -104,3 +107,62 @@ def test_those_who_wait_for_nothing_end(tmp_path: Path) -> None:
     table = NodeTable(tmp_path)
     assert (table.owner, table.bury()) == (0, 0)
     table.close()
+
+
+# Takes the lock of the counts and stands still.
+HOLDER = """
+import fcntl, os, sys
+from pathlib import Path
+descriptor = os.open(Path(sys.argv[1]) / "counts-1", os.O_RDWR | os.O_CREAT)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_nobody_waits_for_a_process_that_stands_still_with_the_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.limits.table.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("relay.limits.table.PAUSE_SECONDS", 0)
+    table = NodeTable(tmp_path)
+    assert table.take([(counter(10), 3)])[0]
+    holder = start(HOLDER, tmp_path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(TableHeld):
+        table.take([(counter(10), 1)])
+    with pytest.raises(TableHeld):
+        NodeTable(tmp_path)
+    holder.kill()
+    holder.communicate(timeout=30)
+    _, (look,) = table.take([(counter(10), 1)])
+    assert look.used == 4
+    table.close()
+
+
+async def test_calls_go_on_uncounted_while_somebody_stands_still_with_the_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.limits.table.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("relay.limits.table.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("relay.limits.limiter.BURY_SECONDS", 0.05)
+    limits = RateLimits(tmp_path, realm="test")
+    limits.start()
+    counted = await limits.slot("subject", "subject", limit=1)
+    holder = start(HOLDER, tmp_path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    for _ in range(3):
+        (await limits.slot("subject", "subject", limit=1)).release()
+    counted.release()
+    holder.kill()
+    holder.communicate(timeout=30)
+    async with asyncio.timeout(30):
+        while limits.running("subject"):
+            await asyncio.sleep(0.01)
+    again = await limits.slot("subject", "subject", limit=1)
+    with pytest.raises(RelayError):
+        await limits.slot("subject", "subject", limit=1)
+    again.release()
+    await limits.stop()
