@@ -1,8 +1,8 @@
 """Limits: what may be spent in a window of time, and how much may be called in a minute.
 
-The workers keep to spend limits by leases, just as they keep to the wallet (billing.engine); here
-is how they are set, and which windows they count in. Rate limits are counted where the calls are
-(relay.limits); here is how they are set and read.
+Rate limits are counted where the calls are (relay.limits); here is how they are set and read. Spend
+limits are to be leased like the wallet's money (billing.engine), which is not built: here is how
+they are stored and which windows they count in, and no command or page offers them before that.
 """
 
 from billing.limits.rates import (

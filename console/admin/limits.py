@@ -6,21 +6,17 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils import timezone
-from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
-from billing.limits import RATES, LimitScope, rate_limit_set, spend_limit_set
-from billing.models import MAX_RATE_LIMIT, Price, RateLimit, SpendLimit, SpendLimitPeriod
+from billing.limits import RATES, LimitScope, rate_limit_set
+from billing.models import MAX_RATE_LIMIT, Price, RateLimit
 from console.admin.base import (
     ServiceAdmin,
-    UnboundedAdmin,
     actor_of,
     button,
-    change_url,
     column,
     list_url,
     require,
@@ -29,12 +25,10 @@ from console.admin.form_pages import (
     Confirmation,
     FormPage,
     RowField,
-    UsdField,
     data_of,
     done,
     form_view,
 )
-from console.presentation import moment, usd
 
 NO_LIMIT = "No limit"
 REMOVED, IN_FORCE = "Removed", "In force"
@@ -43,10 +37,10 @@ REMOVED, IN_FORCE = "Removed", "In force"
 class ScopeForm(forms.Form):
     """Whom a limit is for: exactly one of them."""
 
-    organization = RowField(SpendLimit, "organization", required=False)
-    project = RowField(SpendLimit, "project", required=False, label="Or project")
+    organization = RowField(RateLimit, "organization", required=False)
+    project = RowField(RateLimit, "project", required=False, label="Or project")
     api_key = RowField(
-        SpendLimit,
+        RateLimit,
         "api_key",
         required=False,
         label="Or API key",
@@ -63,15 +57,6 @@ class ScopeForm(forms.Form):
         if len(self.scopes()) != 1:
             raise forms.ValidationError("Say whom the limit is for: one of them.")
         return values
-
-
-class SpendLimitForm(ScopeForm):
-    amount = UsdField(label="USD")
-    per = forms.ChoiceField(
-        choices=SpendLimit.Per.choices,
-        widget=UnfoldAdminSelectWidget,
-        help_text="A calendar window in the organization's time zone, or in total.",
-    )
 
 
 def _rate(label: str) -> forms.IntegerField:
@@ -105,123 +90,6 @@ def _scope(values: dict[str, Any]) -> LimitScope:
     if project:
         return LimitScope(organization=project.organization, project=project)
     return LimitScope(organization=values["organization"])
-
-
-@admin.register(SpendLimit)
-class SpendLimitAdmin(ServiceAdmin):
-    list_display = ("scope_name", "cap", "per", "state", "created")
-    list_filter = (("organization", AutocompleteSelectFilter),)
-    list_select_related = ("organization", "project__organization", "api_key")
-    search_fields = ("organization__slug", "project__slug", "api_key__prefix")
-    search_help_text = "Organization, project or key"
-    ordering = ("-id",)
-    fieldsets = ((None, {"fields": (("scope_name", "state"), ("cap", "per"), "created")}),)
-    readonly_fields = ("scope_name", "cap", "state", "created")
-    actions_detail = ("remove",)
-    actions_row = ("remove",)
-
-    @column("Of")
-    def scope_name(self, row: SpendLimit) -> str:
-        return row.scope
-
-    @column("Limit")
-    def cap(self, row: SpendLimit) -> SafeString:
-        return usd(row.cap_nano_usd)
-
-    @column("State", label={IN_FORCE: "success", REMOVED: "info"})
-    def state(self, row: SpendLimit) -> str:
-        return IN_FORCE if row.removed_at is None else REMOVED
-
-    @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
-        page = FormPage(
-            title="Set a spend limit",
-            submit="Set limit",
-            form=SpendLimitForm(data_of(request)),
-            intro="It replaces the limit that the scope has per the same window, if it has one.",
-            back=list_url("billing_spendlimit"),
-        )
-
-        def act(values: dict[str, Any]) -> HttpResponseBase:
-            limit = spend_limit_set(
-                scope=_scope(values),
-                per=values["per"],
-                cap_nano_usd=values["amount"],
-                actor=actor_of(request),
-                now=timezone.now(),
-            )
-            return done(request, f"The limit is set: {limit}.", page.back)
-
-        return form_view(self, request, page, act)
-
-    def has_remove_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        if not self.may_change(request):
-            return False
-        if object_id is None:  # For the list, which asks once for all its rows.
-            return True
-        limit = self.find(request, object_id)
-        return limit is not None and limit.removed_at is None
-
-    @button("Remove", icon="delete", variant=ActionVariant.DANGER)
-    def remove(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        limit = self.row(request, object_id)
-        page = FormPage(
-            title=f"Remove the limit of {limit}?",
-            submit="Remove limit",
-            form=Confirmation(data_of(request)),
-            back=change_url(limit),
-            about=limit,
-            danger=True,
-        )
-
-        def act(_: dict[str, Any]) -> HttpResponseBase:
-            scope = LimitScope(
-                organization=limit.organization, project=limit.project, api_key=limit.api_key
-            )
-            spend_limit_set(
-                scope=scope,
-                per=limit.per,
-                cap_nano_usd=None,
-                actor=actor_of(request),
-                now=timezone.now(),
-            )
-            return done(request, f"The limit of {limit} is removed.", page.back)
-
-        return form_view(self, request, page, act)
-
-
-@admin.register(SpendLimitPeriod)
-class SpendLimitPeriodAdmin(UnboundedAdmin):
-    list_display = ("limit", "begins", "ends", "cap", "used", "leased")
-    list_select_related = ("limit__organization", "limit__project", "limit__api_key")
-    search_fields = ("limit__organization__slug",)
-    search_help_text = "Organization"
-    ordering = ("-id",)
-    fieldsets = ((None, {"fields": (("limit", "cap"), ("begins", "ends"), ("used", "leased"))}),)
-    readonly_fields = ("limit", "cap", "begins", "ends", "used", "leased")
-
-    @column("From (UTC)")
-    def begins(self, row: SpendLimitPeriod) -> str:
-        return moment(row.period_start)
-
-    @column("Until (UTC)")
-    def ends(self, row: SpendLimitPeriod) -> str:
-        return moment(row.period_end)
-
-    @column("Limit")
-    def cap(self, row: SpendLimitPeriod) -> SafeString:
-        return usd(row.cap_nano_usd)
-
-    @column("Used")
-    def used(self, row: SpendLimitPeriod) -> SafeString:
-        return usd(row.used_nano_usd)
-
-    @column("Set aside")
-    def leased(self, row: SpendLimitPeriod) -> SafeString:
-        return usd(row.leased_nano_usd)
 
 
 @admin.register(RateLimit)

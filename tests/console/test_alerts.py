@@ -87,10 +87,10 @@ def acme(committing_db: str, settings: Settings) -> Organization:
 
 
 def low_balance(organization: Organization, **terms: Any) -> AlertRule:
-    terms = {"email": "ann@example.com", **terms}
+    terms = {"kind": "low_balance", "email": "ann@example.com", **terms}
     return alert_rule_add(
         organization=organization,
-        terms=RuleTerms(kind="low_balance", below_nano_usd=5 * DOLLAR, **terms),
+        terms=RuleTerms(below_nano_usd=5 * DOLLAR, **terms),
         actor=ACTOR,
         now=now(),
     )
@@ -269,6 +269,7 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("terms", "sentence"),
     [
+        ({"kind": "spend_limit"}, "An alert is of"),
         ({"email": "", "webhook_url": ""}, "one of them"),
         ({"webhook_url": "https://x.example"}, "one of them"),
         ({"email": "nobody"}, "no e-mail address"),
@@ -307,7 +308,7 @@ def test_the_commands_set_and_remove(acme: Organization) -> None:
     rule = AlertRule.objects.get()
     assert answer == {"alert": rule.pk, "secret": webhook_secret(rule)}
     assert "Its calls are signed" in say(
-        "alert_set", "acme", "--kind", "spend_limit", "--webhook", "https://x.example/hook"
+        "alert_set", "acme", "--kind", "free_quota_used", "--webhook", "https://x.example/hook"
     )
     with pytest.raises(CommandError, match="names the balance"):
         ask("alert_set", "acme", "--email", "ann@example.com")

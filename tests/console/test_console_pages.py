@@ -25,8 +25,6 @@ from billing.models import (
     PriceImport,
     RateLimit,
     SetAsideRecord,
-    SpendLimit,
-    SpendLimitPeriod,
 )
 from billing.organizations import organization_open
 from billing.prices import price_set
@@ -59,16 +57,8 @@ def full(db: None) -> dict[str, Any]:
     rule = AlertRule.objects.create(
         organization=organization, kind="spend_limit", webhook_url="https://example.com/" + PAYLOAD
     )
-    spend_limit = SpendLimit.objects.create(organization=organization, per="day", cap_nano_usd=1)
     rows = [
         organization,
-        spend_limit,
-        SpendLimitPeriod.objects.create(
-            limit=spend_limit,
-            period_start=now(),
-            period_end=now() + dt.timedelta(days=1),
-            cap_nano_usd=1,
-        ),
         RateLimit.objects.create(model=PAYLOAD, calls_per_minute=1),
         opened.project,
         key,

@@ -104,6 +104,7 @@ def test_what_needs_a_look_is_marked(db: None) -> None:
         "Late settlements today": "warning",
         "Records set aside": "bad",
         "Audit": "bad",
+        "Credentials refused": "good",
         "Open leases": "good",
     }
     assert states(never)["Audit"] == "warning"
