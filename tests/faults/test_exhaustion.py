@@ -73,6 +73,7 @@ async def test_f13_the_database_is_full_and_then_takes_no_writes(
         connections = [first for first, *_ in groups]
         replies = await warmed_up(groups, standard, idle)
         async with full(product):
+            await told(connections, ready=True)  # On a busy machine, leases end before it is back.
             with product.bank() as bank:
                 while len(waiting(product, bank)) < UNSHIPPED:
                     replies += await served_from_leases(connections, standard)
@@ -103,17 +104,17 @@ async def full(product: Product) -> AsyncIterator[None]:
     """The table of records cannot grow any more: PostgreSQL takes such a limit for a full disk."""
     with product.bank() as bank:
         await until(lambda: bool(records(bank)), "a first record, in the table that calls fill")
-        grow_table(bank)
+        size = grow_table(bank)
     before = product.supervisor.rlimit(psutil.RLIMIT_FSIZE)
-    await restarted(product, (FULL_BYTES, before[1]))
+    await restarted(product, (size, before[1]))  # Less would not let it recover what was written.
     try:
         yield
     finally:
         await restarted(product, before)
 
 
-def grow_table(bank: Bank) -> None:
-    """A transaction that fails leaves the table as large as it has made it."""
+def grow_table(bank: Bank) -> int:
+    """A transaction that fails leaves the table as large as it has made it: so many bytes."""
     (table,) = bank.row("SELECT tableoid::regclass::text FROM billing_usagerecord LIMIT 1")
     (columns,) = bank.row(
         "SELECT string_agg(column_name, ', ') FROM information_schema.columns"
@@ -128,6 +129,7 @@ def grow_table(bank: Bank) -> None:
                 f" FROM 25)::uuid, {columns} FROM (SELECT * FROM {table} LIMIT 1) u,"
                 " generate_series(1, 5000)"
             )
+    return bank.number("SELECT pg_relation_size(%s::regclass)", table)
 
 
 async def restarted(product: Product, limits: tuple[int, int]) -> None:
