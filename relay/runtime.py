@@ -33,6 +33,7 @@ from relay.upstream.library import LibraryEngine
 
 logger = logging.getLogger("tollgate.relay")
 CHECK_SECONDS = 1.0
+STALE_SECONDS = 0.25
 # What is read whole when anything of it has changed.
 _LOADED = frozenset({"prices", "channels", "limits"})
 
@@ -130,7 +131,15 @@ class Runtime:
         await self.library.close()
 
     async def _principal(self, digest: bytes) -> Principal | None:
-        return await self.engine.leases_database.run(partial(principal_load, digest=digest))
+        read = partial(principal_load, digest=digest)
+        began = asyncio.get_running_loop().time()
+        try:
+            return await self.engine.leases_database.run(read)
+        except OutcomeUnknown:
+            # At once: the connection had ended while nobody used it. A new one may know more.
+            if asyncio.get_running_loop().time() - began > STALE_SECONDS:
+                raise
+        return await self.engine.leases_database.run(read)
 
     # --- Following changes -----------------------------------------------------------------------
 
