@@ -207,11 +207,14 @@ class Runtime:
             except OutcomeUnknown:
                 continue
             for topic, version in versions:
-                if version <= self._known.get(topic, version):
+                known = self._known.get(topic, version)
+                if version <= known:
                     continue
                 self._known[topic] = version
                 if topic == "accounts":
-                    self.directory.forget_all()
+                    # The first look finds what is remembered read after everything was forgotten.
+                    if known >= 0:
+                        self.directory.forget_all()
                 else:
                     self._stale.add(topic)
                     self._wake.set()
