@@ -14,7 +14,7 @@ from tests.faults.product import ROOT, until
 GRANT, HOLD, COST = 1_000, 100, 70
 ORPHANS, SWEEPERS = 3, 8
 # The sweeper's last statement but one: the worker counts as lost, and its leases are being closed.
-CLOSING = (b"'lost', was_lost = true", b"state = 'closed'")
+CLOSING = (b"'lost', was_lost = true", b"THEN 'closed' ELSE state")
 
 
 def set_back(bank: Bank) -> None:
