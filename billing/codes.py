@@ -91,16 +91,12 @@ def code_redeem(*, organization_id: int, code: str, actor: Actor, now: dt.dateti
 
     Of any number who try at once, one gets the row's lock before it is redeemed.
     """
-    row = (
-        RedemptionCode.objects.select_for_update(of=("self",))
-        .select_related("batch")
-        .filter(digest=_digest(code))
-        .first()
-    )
+    row = RedemptionCode.objects.select_for_update().filter(digest=_digest(code)).first()
     if row is None:
         raise UnableToRedeem("There is no such code.")
     if row.redeemed_at is not None:
         raise UnableToRedeem("This code was redeemed already.")
+    # Read only now, behind the lock: whoever revoked the batch had it before us.
     if row.batch.revoked_at is not None:
         raise UnableToRedeem("This code was revoked.")
     if row.batch.expires_at is not None and row.batch.expires_at <= now:

@@ -60,6 +60,7 @@ class ProviderEvent:
 
     event_id: str
     kind: str
+    payment_id: int | None = None  # Ours, where the provider repeats what the order said.
     reference: str = ""
     intent: str = ""
     dispute: str = ""
@@ -90,7 +91,8 @@ def payment_start(
 ) -> tuple[Payment, str]:
     """Order credit; returns the payment and the page to pay it on. Raises UnableToPay.
 
-    The order is committed before the provider hears of it, so whatever it tells is known.
+    The order is committed before the provider hears of it, and names our payment: what the provider
+    tells is known even if we die before its answer is stored.
     """
     payment = _payment_open(
         organization_id=organization_id,
@@ -105,7 +107,8 @@ def payment_start(
         amount_nano_usd=amount_nano_usd,
     )
     checkout = provider.checkout_start(order)
-    Payment.objects.filter(pk=payment.pk).update(reference=checkout.reference)
+    # Of an order that was paid meanwhile, the event has told it.
+    Payment.objects.filter(pk=payment.pk, reference="").update(reference=checkout.reference)
     payment.reference = checkout.reference
     return payment, checkout.url
 
@@ -172,7 +175,11 @@ def _one_at_a_time(provider: str) -> None:
 def _payment_of(provider: str, event: ProviderEvent) -> Payment | None:
     """The payment that the event names; None if it is not known yet, or none of ours."""
     payments = Payment.objects.select_for_update().filter(provider=provider)
-    for name, value in (("reference", event.reference), ("intent", event.intent)):
+    for name, value in (
+        ("reference", event.reference),
+        ("intent", event.intent),
+        ("pk", event.payment_id),
+    ):
         if value:
             found = payments.filter(**{name: value}).first()
             if found is not None:
@@ -181,6 +188,7 @@ def _payment_of(provider: str, event: ProviderEvent) -> Payment | None:
 
 
 def _payment_update(payment: Payment, event: ProviderEvent, actor: Actor, now: dt.datetime) -> None:
+    payment.reference = payment.reference or event.reference
     if event.intent and not payment.intent:
         payment.intent = event.intent
         # What came before anybody could know whose it is.

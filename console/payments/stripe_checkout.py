@@ -33,6 +33,7 @@ SIGNATURE_HEADER = "stripe-signature"
 # Stripe signs each delivery anew, so a late one is not an old one; an older signature is a replay.
 TOLERANCE_SECONDS = 300
 TIMEOUT_SECONDS = 20
+MAX_DIGITS = 18  # Of what the database takes for an id.
 
 _CHECKOUT_KINDS = {
     "checkout.session.completed": PAID,
@@ -119,6 +120,7 @@ def _event_of(event: dict[str, Any]) -> ProviderEvent | None:
     return ProviderEvent(
         event_id=event["id"],
         kind=kind,
+        payment_id=_payment_id(about) if is_checkout else None,
         reference=about["id"] if is_checkout else "",
         intent=about.get("payment_intent") or "",
         dispute=about["id"] if kind in (DISPUTED, DISPUTE_WON) else "",
@@ -126,6 +128,12 @@ def _event_of(event: dict[str, Any]) -> ProviderEvent | None:
         currency=about.get("currency") or "",
         occurred_at=dt.datetime.fromtimestamp(event["created"], dt.UTC),
     )
+
+
+def _payment_id(checkout: Mapping[str, Any]) -> int | None:
+    """Which of our payments the order was for; None if it is none of ours."""
+    text = str((checkout.get("metadata") or {}).get("payment") or "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 def _kind_of(event_type: str, about: Mapping[str, Any]) -> str | None:

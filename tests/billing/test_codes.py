@@ -106,6 +106,18 @@ def test_a_revoked_batch_keeps_what_was_redeemed(committing_db: str) -> None:
     assert_books_are_right()
 
 
+def test_those_who_redeem_and_revoke_at_once_agree_on_what_was_unused(committing_db: str) -> None:
+    acme = make_organization("acme")
+    for _ in range(5):
+        created = create(6)
+        before = balance_nano_usd(acme.pk)
+        revoke = partial(code_batch_revoke, batch_id=created.batch.pk, actor=ACTOR, now=now())
+        *_, unused = run_together(*(partial(redeem, acme, code) for code in created.codes), revoke)
+        redeemed = RedemptionCode.objects.filter(batch=created.batch, redeemed_at__isnull=False)
+        assert redeemed.count() == 6 - unused
+        assert balance_nano_usd(acme.pk) - before == 500 * (6 - unused)
+
+
 @pytest.mark.parametrize("code", ["", "-", "AAAAA-AAAAA-AAAAA-AAAAA", "\x00", "ü" * 1000])
 def test_an_unknown_code_is_refused(acme: Organization, code: str) -> None:
     create()

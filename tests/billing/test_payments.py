@@ -134,6 +134,18 @@ def test_a_payment_three_days_late_counts(customer: Customer) -> None:
     assert (customer.row().state, customer.balance) == ("paid", 10 * DOLLAR)
 
 
+def test_an_order_whose_answer_was_never_stored_is_credited_all_the_same(
+    customer: Customer,
+) -> None:
+    """We died between the provider's answer and the next line."""
+    Payment.objects.update(reference="")
+    paid = customer.event("paid", 10, reference="order-1", payment_id=customer.payment.pk)
+    customer.told(paid, customer.event("refunded", 4))
+    assert customer.balance == 6 * DOLLAR
+    assert customer.row().reference == "order-1"
+    assert_books_are_right()
+
+
 @pytest.mark.parametrize("changes", [{"dollars": 9}, {"dollars": 11}, {"currency": "eur"}])
 def test_what_is_not_what_was_ordered_is_left_to_a_person(
     customer: Customer, changes: dict[str, Any]

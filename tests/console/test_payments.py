@@ -135,6 +135,18 @@ def test_credit_is_ordered_paid_and_refunded(stripe: Stripe, acme: Organization)
     assert balance_nano_usd(acme.pk) == 10_000_000_000
 
 
+def test_a_payment_is_known_by_what_the_order_said_of_it(
+    stripe: Stripe, acme: Organization
+) -> None:
+    payment = ask("payment_start", "acme", "12.50")["payment"]
+    Payment.objects.update(reference="")  # As if we had died before it was stored.
+    for metadata in (None, {}, {"payment": "x"}, {"payment": "9" * 40}, {"payment": "0"}):
+        tell(completed(hash(str(metadata)), metadata=metadata))
+        assert balance_nano_usd(acme.pk) == 0
+    tell(completed(7, metadata={"payment": str(payment)}))
+    assert balance_nano_usd(acme.pk) == 12_500_000_000
+
+
 def test_a_bank_transfer_counts_when_its_money_has_come(stripe: Stripe, acme: Organization) -> None:
     ask("payment_start", "acme", "12.50")
     assert tell(completed(payment_status="unpaid")).json()["new"] is False
