@@ -50,6 +50,7 @@ class RelayApplication:
         self._relaying = Relaying(self._runtime)
         self._idempotency = Idempotency(
             serve=self._relaying.serve,
+            serve_read=self._relaying.serve_read,
             database=Database(url=settings.database_url, timeout=settings.timing.timeout),
             body_limit_bytes=settings.body_limit_bytes,
         )

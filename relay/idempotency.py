@@ -58,6 +58,7 @@ _FREE: Final = frozenset({None, "upstream_error"})  # Outcomes that cost nothing
 _WHOLE: Final = frozenset({"completed", "interrupted", "client_left"})
 
 Serve = Callable[[Exchange, Principal, Handler[Any], str | None], Awaitable[None]]
+ServeRead = Callable[[Exchange, Principal, Handler[Any], Any], Awaitable[None]]
 
 
 def key_of(exchange: Exchange, endpoint: Endpoint) -> str | None:
@@ -72,8 +73,6 @@ def key_of(exchange: Exchange, endpoint: Endpoint) -> str | None:
         return None
     if not _KEY.fullmatch(key):
         raise idempotency_errors.invalid_key("it must be 1 to 255 visible ASCII characters")
-    if endpoint.body is not BodyKind.JSON:
-        raise idempotency_errors.invalid_key("this endpoint takes none, because it takes a form")
     return key.decode()
 
 
@@ -87,8 +86,12 @@ class _Tally:
 
 
 class Idempotency:
-    def __init__(self, *, serve: Serve, database: Database, body_limit_bytes: int) -> None:
+    def __init__(
+        self, *, serve: Serve, serve_read: ServeRead, database: Database, body_limit_bytes: int
+    ) -> None:
+        """`serve_read` serves a call of which the request has been read."""
         self._serve = serve
+        self._serve_read = serve_read
         self._database = database
         self._body_limit_bytes = body_limit_bytes
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
@@ -121,12 +124,36 @@ class Idempotency:
     ) -> None:
         """Answer a call as if it had no key, once; and then the same again. Raises RelayError."""
         endpoint = handler.endpoint
-        body = await exchange.body(endpoint.body_limit_bytes or self._body_limit_bytes)
-        use = Use(
+        use = partial(
+            Use,
             key=Key(principal.organization_id, endpoint.name, key),
             request_id=exchange.id,
-            body_digest=hashlib.sha256(body).digest(),
         )
+        if endpoint.body is BodyKind.JSON:
+            body = await exchange.body(endpoint.body_limit_bytes or self._body_limit_bytes)
+            serve = partial(self._serve, exchange, principal, handler, argument)
+            await self._serve_once(
+                exchange, use(body_digest=hashlib.sha256(body).digest()), serve, body=body
+            )
+            return
+        request = await handler.read(exchange, argument)
+        try:
+            # Whether a form was sent before is known when all of it has come, and not earlier.
+            digest = await handler.digest(request)
+            serve = partial(self._serve_read, exchange, principal, handler, request)
+            await self._serve_once(exchange, use(body_digest=digest), serve)
+        finally:
+            handler.close(request)
+
+    async def _serve_once(
+        self,
+        exchange: Exchange,
+        use: Use,
+        serve: Callable[[], Awaitable[None]],
+        *,
+        body: bytes | None = None,
+    ) -> None:
+        """`body` is what `serve` will read; None: it was read already."""
         earlier, room = await self._claim(use)
         if earlier is not None:
             await _repeat(exchange, earlier)
@@ -134,7 +161,7 @@ class Idempotency:
         recording = Recording(body, limit_bytes=room, ended=partial(self._ended, exchange, use))
         try:
             with exchange.intercepted(recording.receive, recording.send):
-                await self._serve(exchange, principal, handler, argument)
+                await serve()
         except BaseException:
             if not exchange.status and exchange.log.get("outcome") in _FREE:
                 await self._end(use, None)
@@ -249,12 +276,12 @@ class Recording:
 
     def __init__(
         self,
-        body: bytes,
+        body: bytes | None,
         *,
         limit_bytes: int,
         ended: Callable[[StoredAnswer], Awaitable[None]],
     ) -> None:
-        self._body: bytes | None = body
+        self._body = body
         self._limit_bytes = limit_bytes
         self._ended = ended
         self._status = 0

@@ -8,6 +8,7 @@ What two readers could understand differently is refused: the upstream must not 
 as it comes, but for the few bytes that may begin a delimiter.
 """
 
+import hashlib
 import re
 from enum import Enum, auto
 from typing import Final
@@ -303,18 +304,27 @@ class FieldCollector:
         return frozenset(self._fields)
 
 
-class FieldReplacer:
-    """Gives the bytes of each piece, with another value for one field."""
+class FormDigest:
+    """Feed it a form: what comes out depends on its parts, in their order, and on nothing else."""
 
-    def __init__(self, name: str, value: str) -> None:
-        self._name = name
-        self._value = value.encode()
-        self._is_inside = False
+    def __init__(self, boundary: bytes) -> None:
+        self._splitter = FormSplitter(boundary)
+        self._whole = hashlib.sha256()
+        self._part = hashlib.sha256()
 
-    def bytes_of(self, piece: Piece) -> bytes:
-        if piece.head is not None:
-            self._is_inside = piece.head.name == self._name and piece.head.filename is None
-            return piece.raw + self._value if self._is_inside else piece.raw
-        if piece.kind is Kind.DATA and self._is_inside:
-            return b""
-        return piece.raw
+    def feed(self, chunk: bytes) -> None:
+        """Raises InvalidForm, FormTooLarge."""
+        for piece in self._splitter.feed(chunk):
+            match piece.kind:
+                case Kind.HEAD:
+                    self._part = hashlib.sha256()
+                    self._whole.update(hashlib.sha256(piece.raw).digest())
+                case Kind.DATA:
+                    self._part.update(piece.raw)
+                case Kind.PART_END:
+                    self._whole.update(self._part.digest())
+                case Kind.FRAME | Kind.END:
+                    pass
+
+    def value(self) -> bytes:
+        return self._whole.digest()

@@ -89,18 +89,19 @@ class Relaying:
         else:
             request = await handler.read(exchange, argument)
         try:
-            await self._serve(exchange, principal, handler, request)
+            await self.serve_read(exchange, principal, handler, request)
         finally:
             if endpoint.body is BodyKind.MULTIPART:
                 handler.close(request)
 
-    async def _serve(
+    async def serve_read(
         self,
         exchange: Exchange,
         principal: Principal,
         handler: Handler[Any],
         request: CallRequest,
     ) -> None:
+        """Answer one call of which the request is here. Raises RelayError as `serve` does."""
         endpoint = handler.endpoint
         exchange.log["model"] = request.model
         exchange.log["stream"] = request.stream

@@ -6,6 +6,7 @@ as the upstream takes it. Who sends those fields behind the file has it kept unt
 memory at first, then in a temporary file.
 """
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import IO, Final
@@ -13,6 +14,7 @@ from typing import IO, Final
 from relay import errors
 from relay.exchange import Exchange
 from relay.forms import FormReader
+from relay.multipart import FormDigest
 from relay.upstream import BodyStream
 
 # So much is read before any of it is sent: of most forms that is all.
@@ -96,6 +98,18 @@ class Upload:
         """Raises RelayError."""
         while not self._has_ended:
             await self._keep_more()
+
+    async def digest(self) -> bytes:
+        """Of all parts in their order: their headers and their data, but not of the boundary.
+
+        Raises RelayError.
+        """
+        await self.read_all()
+        digest = FormDigest(self.form.boundary)
+        for piece in self._kept(0, self._kept_bytes):
+            digest.feed(piece)
+            await asyncio.sleep(0)  # To hash a large form takes as long as many calls.
+        return digest.value()
 
     async def _keep_more(self) -> None:
         chunk = await self._next()

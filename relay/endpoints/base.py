@@ -165,6 +165,13 @@ class Handler(ABC, Generic[R]):
         """
         raise NotImplementedError
 
+    async def digest(self, request: R) -> bytes:
+        """The same for the same form, however it was cut and whatever its boundary is.
+
+        All of it is taken in for that. Raises RelayError, ClientLeft.
+        """
+        raise NotImplementedError
+
     def close(self, request: R) -> None:
         """The call has ended: let go of what the request of a form keeps."""
 

@@ -4,6 +4,7 @@ What they cost depends on fields that may stand behind the pictures, so a form i
 before it is sent: a small one in memory, a larger one in a temporary file.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -120,6 +121,12 @@ class VariationsHandler(ImagesHandler[ImageRequest | FormRequest]):
         except BaseException:
             upload.close()
             raise
+
+    @override
+    async def digest(self, request: ImageRequest | FormRequest) -> bytes:
+        if isinstance(request, ImageRequest):
+            return hashlib.sha256(request.body).digest()
+        return await request.upload.digest()
 
     @override
     def close(self, request: ImageRequest | FormRequest) -> None:

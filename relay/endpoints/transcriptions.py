@@ -191,6 +191,10 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
             raise
 
     @override
+    async def digest(self, request: TranscriptionRequest) -> bytes:
+        return await request.upload.digest()
+
+    @override
     def close(self, request: TranscriptionRequest) -> None:
         request.upload.close()
 

@@ -1,6 +1,7 @@
 """Idempotency-Key: one call and one charge, however often and wherever the request is sent."""
 
 import asyncio
+import json
 from typing import Any
 
 import psycopg
@@ -9,23 +10,33 @@ import pytest
 from relay import idempotency
 from relay.endpoints.table import BodyKind
 from relay.jobs import idempotency_keys_delete
+from relay.simulator.sounds import silence_make
+from relay.uploads import MEMORY_BYTES
 from tests.adversary.gateway import SCRIPTED, USD, Customer, Gateway, body_of, until
 from tests.adversary.upstream import STREAM_HEAD, end, said, usage_of
 from tests.adversary.upstream import answer as whole_answer
 from tests.faults.http_client import Answer
 from tests.relay.endpoints.support import upstream_says
+from tests.relay.simulator.support import BOUNDARY, Form
 from tests.relay.surface.calls import BILLED, EXAMPLES, OFFERED, error_of, send
 from tests.relay.upstream.support import Peer
 
 CHAT = "POST chat/completions"
 JSON = b"application/json"
-KEYED = [name for name, row in BILLED.items() if row.body is BodyKind.JSON]
+FORMS = [name for name, row in BILLED.items() if row.body is BodyKind.MULTIPART]
 KEY = {"idempotency_key": "order-66"}
 
 
 async def chat(gateway: Gateway, customer: Customer, at: int = 0, **members: Any) -> Answer:
     """One call under the key, to this worker."""
     return await send(gateway.workers[at], customer, CHAT, (body_of(**members), JSON), **KEY)
+
+
+def sent_again(body: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """As an SDK sends it a second time: of a form, the boundary is another one."""
+    content, content_type = body
+    one, other = BOUNDARY.encode(), b"another-boundary"
+    return content.replace(one, other), content_type.replace(one, other)
 
 
 def is_replay(answer: Answer, of: Answer) -> bool:
@@ -66,13 +77,14 @@ async def test_f38_of_fifty_duplicates_one_is_called_and_charged(gateway: Gatewa
 
 async def test_f38_every_billed_endpoint_repeats_its_answer(shop: Gateway) -> None:
     other, customer = await shop.worker(), await shop.customer(USD)
-    for name in KEYED:
+    for name in BILLED:
         for more in ({}, EXAMPLES[name].streamed) if OFFERED[name].streamed else ({},):
             body, seen = EXAMPLES[name].body(**(more or {})), shop.arrived()
             key = {"idempotency_key": f"stream-{bool(more)}"}
             first = await send(shop.workers[0], customer, name, body, **key)
             assert (first.status, first.is_whole) == (200, True), (name, first.body)
-            assert is_replay(await send(other, customer, name, body, **key), first), name
+            again = await send(other, customer, name, sent_again(body), **key)
+            assert is_replay(again, first), name
             assert shop.arrived() == seen + 1, name
     records = await shop.records(shop.arrived())
     assert all(record.charge_nano_usd > 0 for record in records)
@@ -85,6 +97,63 @@ async def test_f38_another_body_is_refused(gateway: Gateway) -> None:
     assert (answer.status, error_of(answer)["code"]) == (422, "idempotency_key_reused")
     assert answer.headers["x-should-retry"] == "false"
     await gateway.record()
+
+
+async def test_f38_of_an_upload_that_is_sent_five_times_at_once_one_is_charged(
+    shop: Gateway,
+) -> None:
+    other, customer = await shop.worker(), await shop.customer(10 * USD)
+    fields = {"model": "whisper-1", "simulate": json.dumps({"delay_ms": 500})}
+    # Larger than what is kept in memory of a form.
+    upload = Form(fields, silence_make(60, form="wav")).encoded()
+    assert len(upload) > MEMORY_BYTES
+    content_type = f"multipart/form-data; boundary={BOUNDARY}".encode()
+    name, workers = "POST audio/transcriptions", (shop.workers[0], other)
+
+    async def sent(at: int) -> Answer:
+        body = (upload, content_type)
+        return await send(
+            workers[at % 2], customer, name, sent_again(body) if at > 2 else body, **KEY
+        )
+
+    answers = await asyncio.gather(*map(sent, range(5)))
+    assert shop.arrived() == 1
+    (first,) = [
+        answer
+        for answer in answers
+        if answer.status == 200 and "idempotent-replayed" not in answer.headers
+    ]
+    for answer in answers:
+        if answer.status == 200:
+            assert answer is first or is_replay(answer, first)
+        else:
+            assert (answer.status, error_of(answer)["code"]) == (409, "idempotency_key_in_use")
+    assert is_replay(await sent(4), first)
+    (record,) = await shop.records(1)
+    assert shop.balance(customer) == 10 * USD - record.charge_nano_usd < 10 * USD
+
+
+async def test_f38_another_form_is_refused(shop: Gateway) -> None:
+    customer = await shop.customer(USD)
+    for name in FORMS:
+        more = {"prompt": "another"} if "variations" not in name else {"user": "another"}
+        body, other = EXAMPLES[name].body(), EXAMPLES[name].body(**more)
+        assert (await send(shop.workers[0], customer, name, body, **KEY)).status == 200
+        answer = await send(shop.workers[0], customer, name, other, **KEY)
+        assert (answer.status, error_of(answer)["code"]) == (422, "idempotency_key_reused"), name
+    await shop.records(len(FORMS))
+
+
+async def test_half_an_upload_uses_no_key_up(shop: Gateway) -> None:
+    customer = await shop.customer(USD)
+    for name in FORMS:
+        content, content_type = EXAMPLES[name].body()
+        half = (content[: len(content) // 2], content_type)
+        answer = await send(shop.workers[0], customer, name, half, **KEY)
+        assert (answer.status, error_of(answer)["code"]) == (400, "invalid_form")
+        answer = await send(shop.workers[0], customer, name, (content, content_type), **KEY)
+        assert (answer.status, "idempotent-replayed" in answer.headers) == (200, False)
+    await shop.records(len(FORMS))
 
 
 async def test_a_key_is_of_one_organization_at_one_endpoint(shop: Gateway) -> None:
@@ -102,7 +171,7 @@ async def test_what_is_free_or_automatic_leaves_the_database_alone(shop: Gateway
     for name, key in (
         ("POST moderations", "order-66"),
         (CHAT, "stainless-node-retry-0b1c"),
-        (CHAT, "stainless-python-retry-1"),
+        ("POST audio/transcriptions", "stainless-python-retry-1"),
     ):
         for _ in range(2):
             body = EXAMPLES[name].body()
@@ -112,11 +181,9 @@ async def test_what_is_free_or_automatic_leaves_the_database_alone(shop: Gateway
 
 
 async def test_a_key_that_is_none_is_refused(shop: Gateway) -> None:
-    customer, good = await shop.customer(USD), "order-66"
+    customer = await shop.customer(USD)
     bad = ["", " ", "with blank", "x" * 256, "caf\u00e9", "a\r\nidempotency-key: b"]
-    # The same form has another boundary each time that it is sent.
-    forms = [name for name, row in BILLED.items() if row.body is BodyKind.MULTIPART]
-    for name, key in [*((CHAT, key) for key in bad), *((name, good) for name in forms)]:
+    for name, key in [(name, key) for name in (CHAT, *FORMS) for key in bad]:
         body = EXAMPLES[name].body()
         answer = await send(shop.workers[0], customer, name, body, idempotency_key=key)
         assert answer.status == 400, (name, key)
