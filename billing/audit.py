@@ -132,6 +132,18 @@ CHECKS = (
              WHERE usage_source <> 'none' AND {_TOKENS} <> prompt_tokens + completion_tokens""",  # noqa: S608  Constants.
     ),
     Check(
+        invariant="the attempts of a call cost together what it cost upstream",
+        query="""
+            SELECT r.request_id::text, format('record %%s, attempts %%s',
+                   r.upstream_cost_nano_usd, coalesce(a.total, 0))
+              FROM billing_usagerecord r
+             CROSS JOIN LATERAL (
+                   SELECT sum((one->>'upstream_cost_nano_usd')::bigint) AS total
+                     FROM jsonb_array_elements(r.attempts) one) a
+             WHERE r.attempts IS NOT NULL
+               AND r.upstream_cost_nano_usd <> coalesce(a.total, 0)""",
+    ),
+    Check(
         invariant="an ended worker has no open lease",
         query="""
             SELECT l.id::text, format('worker %%s is %%s', w.id, w.state)

@@ -9,6 +9,7 @@ from typing import Any
 from accounts.directory import Principal
 from billing.catalog import Quote
 from billing.engine import (
+    Attempt,
     Call,
     DeadlinePassed,
     EngineUnavailable,
@@ -17,6 +18,7 @@ from billing.engine import (
     JournalFailed,
     MoneyEngine,
     Outcome,
+    fitting,
 )
 from relay import errors
 from relay.channel_table import ChannelRoute
@@ -55,7 +57,12 @@ class OpenCall:
         self._tenancy = tenancy
         self.covered_characters = sys.maxsize  # The hold covers so much of streamed output.
         self.route: ChannelRoute | None = None
+        self._reason = ""  # Why it takes that way.
+        self._failed: tuple[Attempt, ...] = ()  # Its attempts that came to nothing.
+        self._is_pending = True  # The last one has not failed.
+        self._sent_ms = 0
         self.first_byte_ms: int | None = None
+        self.first_token_ms: int | None = None  # Of streams.
         self.upstream_id = ""
         self.client_left = False
         self.cut_reason: str | None = None
@@ -124,16 +131,17 @@ class OpenCall:
         self._held_for_output += got
         self.covered_characters = target if got == wanted else characters + RETRY_CHARACTERS
 
-    def sent_to(self, route: ChannelRoute) -> None:
-        """Write down that the call goes to this channel, before anything is sent.
+    def sent_to(self, route: ChannelRoute, reason: str) -> None:
+        """Write down that the call goes to this channel and why, before anything is sent.
 
         Raises RelayError.
         """
         assert self._engine is not None, "the call was not opened"
         assert self._hold is not None, "the call has no hold"
-        first, self.route = self.route is None, route
+        first, self.route, self._reason = self.route is None, route, reason
         call = self._facts(route)
         if not first:
+            self._is_pending, self._sent_ms = True, self.exchange.elapsed_ms()
             self._engine.call_rerouted(self._hold, call)
             return
         try:
@@ -158,7 +166,33 @@ class OpenCall:
             discount_ppm=self.quote.discount_ppm,
             retry_count=min(int(retries), 1000) if retries.isdigit() else 0,
             opened_at=time.time(),
+            credential=route.credential,
+            route_reason=self._reason,
         )
+
+    def attempt_failed(self, what: str, *, status: int = 0) -> None:
+        """The channel that it was sent to gave no answer that its client could have."""
+        self._failed = (*self._failed, self._attempt(what, status=status))
+        self._is_pending = False
+
+    def _attempt(self, what: str, *, status: int, cost_nano_usd: int = 0) -> Attempt:
+        assert self.route is not None, "it was sent"
+        return Attempt(
+            channel=self.route.name,
+            credential=self.route.credential,
+            reason=self._reason,
+            outcome=what,
+            status=status,
+            duration_ms=self.exchange.elapsed_ms() - self._sent_ms,
+            upstream_cost_nano_usd=cost_nano_usd,
+        )
+
+    def _attempts(self, outcome: str, price: Price, *, status: int) -> tuple[Attempt, ...]:
+        """All of them, the one that answered, if any, at last."""
+        attempts, cost = self._failed, price.upstream_cost_nano_usd
+        if self._is_pending:
+            attempts += (self._attempt(outcome, status=status, cost_nano_usd=cost),)
+        return fitting(attempts)
 
     # --- What upstream keeps, and what it must not see --------------------------------------------
 
@@ -212,8 +246,10 @@ class OpenCall:
             upstream_cost_nano_usd=price.upstream_cost_nano_usd,
             upstream_request_id=self.upstream_id[:MAX_UPSTREAM_ID],
             first_byte_ms=self.first_byte_ms,
+            first_token_ms=self.first_token_ms,
             duration_ms=self.exchange.elapsed_ms(),
             flags=price.flags,
+            attempts=self._attempts(outcome, price, status=status) if self._failed else (),
         )
         self._used_tokens = usage.prompt_tokens + usage.completion_tokens
         log = self.exchange.log

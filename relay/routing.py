@@ -42,6 +42,18 @@ class Health(IntEnum):
 
 C = TypeVar("C", bound=Candidate)
 
+# Why a call went where it went: the word that its record keeps, and what it means.
+REASONS = {
+    "only": "Only this channel could serve the call.",
+    "priority": "It has the highest priority of those that serve the model.",
+    "standby": "Those of higher priority were out of order, full or had asked to be left alone.",
+    "weight": "Drawn by weight from the channels of its priority.",
+    "sticky": "The last call with the same beginning went there: upstream may have it cached.",
+    "retry": "Those that were asked before did not take the call.",
+    "probe": "It had failed, its pause was over, and this call was to find out how it is now.",
+    "last_resort": "None was known to work, so one was tried rather than none.",
+}
+
 
 class Decision(NamedTuple, Generic[C]):
     candidate: C
@@ -71,6 +83,8 @@ def decide(
         chosen, reason = _rendezvous(best, sticky), "sticky"
     else:
         chosen, reason = _drawn(best, draw), "weight"
+    if highest < max(candidate.priority for candidate in candidates):
+        reason = "standby"
     if best_health is not Health.DUE:
         reason = "last_resort"
     elif health[candidates.index(chosen)] is Health.DUE:

@@ -91,7 +91,7 @@ class Sending:
                 raise refusal or errors.upstream_unavailable()
             route = decision.candidate
             tried.add(route.credential_id)
-            call.sent_to(route)
+            call.sent_to(route, decision.reason)
             call.exchange.log["route"] = decision.reason
             attempt = self._traffic.begin(route, model)
             try:
@@ -105,6 +105,7 @@ class Sending:
                 is_final = not call.handler.can_send_again(call.request)
             except UpstreamError as error:
                 refusal, what, is_final = from_failure(error), type(error).__name__, False
+                call.attempt_failed("unanswered" if error.sent else "unreachable")
                 if error.sent:
                     self._traffic.channel_failed(route, costly=True)
                     raise refusal from error
@@ -171,9 +172,11 @@ class Sending:
         if status not in NOT_TAKEN:
             if status >= INTERNAL_ERROR:
                 self._traffic.credential_limited(route, model, None)
+                call.attempt_failed("failed", status=status)
             return None
         refusal = await read_refusal(response)
         await response.close()
+        call.attempt_failed("refused", status=status)
         if status == UNAUTHORIZED or (status == FORBIDDEN and refusal.code in _ACCOUNT_CODES):
             self._traffic.credential_refused(route)
             self._refusals.note(route, f"{status} {refusal.code or ''}".strip())

@@ -117,13 +117,16 @@ class StreamRelay:
         """Until the stream ends, or its client is seen to have left."""
         call, meter, read = self._call, self._meter, self._response.read
         stream, ids, restored = call.exchange.stream, meter.ids, call.is_restored
-        headers = client_headers(self._response.header)
+        headers, is_silent = client_headers(self._response.header), True
         if meter.is_event_stream:
             await call.exchange.stream_start(headers)
         else:
             await call.exchange.respond_start(OK, headers)
         while chunk := await read():
             forward = meter.feed(chunk)  # Before the send: what was produced is owed.
+            if is_silent and meter.output_seen:
+                is_silent = False
+                call.first_token_ms = call.exchange.elapsed_ms()
             if meter.characters > call.covered_characters:
                 call.cover(meter.characters)
             if call.client_left:

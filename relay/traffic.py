@@ -13,6 +13,8 @@ from relay.circuits import DEFAULT_POLICY, Circuit, CircuitPolicy, State
 from relay.routing import Candidate, Decision, Health, decide
 
 MAX_CIRCUITS = 4096
+# These say more of why than that others were tried before.
+_TRIED_ANYWAY = frozenset({"probe", "last_resort"})
 
 
 class Route(Candidate, Protocol):
@@ -73,7 +75,10 @@ class Traffic(Generic[R]):
         now = self._clock()
         health = [self._health(route, model, now) for route in left]
         key = sticky() if sticky is not None and len(left) > 1 else None
-        return decide(left, health, sticky=key, draw=self._chance())
+        decision = decide(left, health, sticky=key, draw=self._chance())
+        if decision is not None and tried and decision.reason not in _TRIED_ANYWAY:
+            return decision._replace(reason="retry")
+        return decision
 
     def _health(self, route: R, model: str, now: float) -> Health:
         if self._is_full(route):

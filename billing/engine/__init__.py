@@ -12,12 +12,13 @@ from billing.engine.holds import (
     InsufficientQuota,
 )
 from billing.engine.journal import JournalFailed
-from billing.engine.records import Call, Outcome
+from billing.engine.records import Attempt, Call, Outcome, fitting
 from billing.engine.settings import EngineSettings
 from billing.engine.timing import Timing
 from billing.engine.worker import DeadlinePassed
 
 __all__ = [
+    "Attempt",
     "Bounds",
     "Call",
     "Connection",
@@ -35,4 +36,5 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Timing",
+    "fitting",
 ]

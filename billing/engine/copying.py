@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from billing.engine.records import Settled
+from billing.engine.records import Attempt, Settled
 
 # Of a fixed length, each with its code in `struct`; then the others.
 _FIXED = (
@@ -42,6 +42,7 @@ _FIXED = (
 )
 _VARYING = (
     "first_byte_ms",
+    "first_token_ms",
     "api_key_prefix",
     "endpoint",
     "model",
@@ -50,10 +51,13 @@ _VARYING = (
     "outcome",
     "usage_source",
     "service_tier",
+    "credential",
+    "route_reason",
     "upstream_request_id",
     "units",
     "flags",
     "limit_lease_ids",
+    "attempts",
 )
 COLUMNS = (*(name for name, _ in _FIXED), *_VARYING)
 
@@ -106,11 +110,12 @@ def _row(worker_id: bytes, offset: int, record: Settled) -> bytes:
         _BOOL, call.stream,
     )
     # fmt: on
-    first_byte_ms = outcome.first_byte_ms
+    first_byte_ms, first_token_ms = outcome.first_byte_ms, outcome.first_token_ms
     return b"".join(
         (
             fixed,
             _NULL if first_byte_ms is None else _INTEGER.pack(_INT4, first_byte_ms),
+            _NULL if first_token_ms is None else _INTEGER.pack(_INT4, first_token_ms),
             _repeated_text(call.api_key_prefix),
             _repeated_text(call.endpoint),
             _repeated_text(call.model),
@@ -119,10 +124,13 @@ def _row(worker_id: bytes, offset: int, record: Settled) -> bytes:
             _repeated_text(outcome.outcome),
             _repeated_text(outcome.usage_source),
             _repeated_text(outcome.service_tier),
+            _repeated_text(call.credential),
+            _repeated_text(call.route_reason),
             _sized(outcome.upstream_request_id.encode()),
             _sized(_JSONB_VERSION + _encode_json(outcome.units)),
             _texts(outcome.flags),
             _NO_UUIDS,
+            _attempts(outcome.attempts) if outcome.attempts else _NULL,
         )
     )
 
@@ -147,6 +155,12 @@ def _texts(texts: tuple[str, ...]) -> bytes:
     elements = b"".join(_sized(text.encode()) for text in texts)
     # One dimension, no nulls, of so many elements that are counted from 1.
     return _sized(_ARRAY.pack(1, 0, _VARCHAR_OID, len(texts), 1) + elements)
+
+
+def _attempts(attempts: tuple[Attempt, ...]) -> bytes:
+    """By their names, for whoever asks in SQL."""
+    rows = [msgspec.structs.asdict(attempt) for attempt in attempts]
+    return _sized(_JSONB_VERSION + _encode_json(rows))
 
 
 def _empty_array(oid: int) -> bytes:

@@ -6,17 +6,22 @@ else. On disk it is a length, a checksum and the MessagePack of the structure.
 
 import struct
 import zlib
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
 
 HEADER = struct.Struct("<II")
 # A hold reserves this much room in the journal: for its opened and its settled record.
-MAX_RECORD_BYTES = 2048
+MAX_RECORD_BYTES = 4096
 RESERVED_BYTES = 2 * MAX_RECORD_BYTES
 # What a settled record has on top of its opened one, at most: so a call that could be opened can
 # always be settled.
-OUTCOME_BYTES = 768
+OUTCOME_BYTES = 2304
+# What its attempts may take of that, where an upstream failed; of it, the one that stands for
+# those that found no room.
+ATTEMPTS_BYTES = 1408
+_MORE_BYTES = 48
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -36,6 +41,9 @@ class Call(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
     discount_ppm: int
     retry_count: int
     opened_at: float  # Unix time: for people. Deadlines run on the engine's own clock.
+    # Which of the channel's credentials, and why the call went this way: see relay.routing.
+    credential: str = ""
+    route_reason: str = ""
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", kw_only=True, gc=False):
@@ -44,6 +52,18 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", kw_only=True
     call: Call
     lease_id: UUID
     hold_nano_usd: int
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """A call as it was sent to one channel, and what came of it there."""
+
+    channel: str
+    credential: str
+    reason: str
+    outcome: str
+    status: int  # Upstream's answer; 0: there was none.
+    duration_ms: int
+    upstream_cost_nano_usd: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -64,6 +84,9 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     first_byte_ms: int | None = None
     duration_ms: int = 0
     flags: tuple[str, ...] = ()
+    first_token_ms: int | None = None
+    # All of them, where one failed; else none, for the record says it all.
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s", kw_only=True):
@@ -102,6 +125,33 @@ def frame(record: Record) -> bytes:
     if len(payload) + HEADER.size > room:
         raise RecordTooLarge(f"{len(payload)} bytes")
     return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def fitting(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """The attempts as far as a record has room for them; what is left out becomes one of them.
+
+    The last one stays, and what they cost together.
+    """
+    room = ATTEMPTS_BYTES - _MORE_BYTES - len(_encoder.encode(attempts[-1]))
+    kept = 0
+    for attempt in attempts[:-1]:
+        room -= len(_encoder.encode(attempt))
+        if room < 0:
+            break
+        kept += 1
+    if kept == len(attempts) - 1:
+        return tuple(attempts)
+    left_out = attempts[kept:-1]
+    more = Attempt(
+        channel="",
+        credential="",
+        reason="",
+        outcome=f"{len(left_out)} more",
+        status=0,
+        duration_ms=sum(attempt.duration_ms for attempt in left_out),
+        upstream_cost_nano_usd=sum(attempt.upstream_cost_nano_usd for attempt in left_out),
+    )
+    return (*attempts[:kept], more, attempts[-1])
 
 
 def unframe(data: bytes, position: int) -> tuple[Record, int] | None:

@@ -44,6 +44,10 @@ class UsageRecord(models.Model):
     model = models.CharField(max_length=200)
     upstream_model = models.CharField(max_length=200)
     channel = models.CharField(max_length=100)
+    credential = models.CharField(max_length=100, blank=True, db_default="")  # Its label.
+    route_reason = models.CharField(max_length=20, blank=True, db_default="")
+    # Every channel that the call was sent to, in order, where one failed: see engine.records.
+    attempts = models.JSONField(null=True, blank=True)
     stream = models.BooleanField()
     status = models.SmallIntegerField()
     outcome = models.CharField(max_length=14, choices=Outcome)
@@ -68,6 +72,7 @@ class UsageRecord(models.Model):
     upstream_request_id = models.CharField(max_length=100, blank=True)
     retry_count = models.SmallIntegerField(default=0)
     first_byte_ms = models.IntegerField(null=True)
+    first_token_ms = models.IntegerField(null=True)  # Of streams: until a model's first output.
     duration_ms = models.IntegerField()
     created_at = models.DateTimeField()
     settled_at = models.DateTimeField()
@@ -105,6 +110,11 @@ class UsageRecord(models.Model):
             # Few rows are in it, so an operator's counters cost nothing however many calls there
             # were.
             models.Index(name="usage_record_odd", fields=["request_id"], condition=ODD),
+            models.Index(
+                name="usage_record_attempts",
+                fields=["request_id"],
+                condition=Q(attempts__isnull=False),
+            ),
         ]
 
     @override

@@ -24,6 +24,7 @@ from billing.pricing import BUCKETS
 from console.admin.base import UnboundedAdmin, code, column, link
 from console.api.parameters import parse_day
 from console.presentation import count, fraction, moment, percent, usd
+from relay.routing import REASONS
 
 OUTCOME_LABELS = {
     "Completed": "success",
@@ -34,6 +35,15 @@ OUTCOME_LABELS = {
     "Lost": "danger",
 }
 MAX_CHOICES = 1000
+ATTEMPT_TITLES = (
+    "Channel",
+    "Credential",
+    "Why",
+    "What came of it",
+    "Status",
+    "Duration",
+    "Upstream cost",
+)
 
 
 class OrganizationFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
@@ -94,6 +104,21 @@ class DaysFilter(RangeDateFilter):  # type: ignore[misc]  # unfold has no types.
         return queryset
 
 
+class AttemptsFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
+    title = "attempts"
+    parameter_name = "attempts"
+
+    @override
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("failed", "A channel failed")]
+
+    @override
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[UsageRecord]
+    ) -> QuerySet[UsageRecord]:
+        return queryset.filter(attempts__isnull=False) if self.value() else queryset
+
+
 @admin.register(UsageRecord)
 class UsageRecordAdmin(UnboundedAdmin):
     list_display = (
@@ -114,6 +139,7 @@ class UsageRecordAdmin(UnboundedAdmin):
         ("usage_source", ChoicesDropdownFilter),
         ("stream", BooleanRadioFilter),
         ("created_at", DaysFilter),
+        AttemptsFilter,
     )
     search_fields = ("request_id",)
     search_help_text = "Request id (req_...) or key prefix"
@@ -126,7 +152,13 @@ class UsageRecordAdmin(UnboundedAdmin):
         ("Who", {"fields": (("organization_slug", "project_slug"), "key")}),
         (
             "Outcome",
-            {"fields": (("outcome_label", "status"), ("usage_source", "flags"), "duration")},
+            {
+                "fields": (
+                    ("outcome_label", "status"),
+                    ("usage_source", "flags"),
+                    ("duration", "first_byte_ms", "first_token_ms"),
+                )
+            },
         ),
         (
             "Usage",
@@ -151,11 +183,21 @@ class UsageRecordAdmin(UnboundedAdmin):
         ),
         (
             "Upstream",
-            {"fields": (("channel", "upstream_model"), "upstream_request_id")},
+            {
+                "fields": (
+                    ("channel", "upstream_credential"),
+                    "why",
+                    ("upstream_model", "upstream_request_id"),
+                    "attempts_made",
+                )
+            },
         ),
         ("Bookkeeping", {"fields": (("worker_id", "journal_offset"), ("lease_id", "settled"))}),
     )
     readonly_fields = (
+        "attempts_made",
+        "upstream_credential",
+        "why",
         "billed_units",
         "request_code",
         "at",
@@ -252,6 +294,38 @@ class UsageRecordAdmin(UnboundedAdmin):
     @column("Duration")
     def duration(self, row: UsageRecord) -> str:
         return f"{count(row.duration_ms)} ms"
+
+    @column("Why this channel")
+    def why(self, row: UsageRecord) -> str:
+        meaning = REASONS.get(row.route_reason, "Nothing is recorded.")
+        return f"{row.route_reason}: {meaning}" if row.route_reason else meaning
+
+    @column("Credential")
+    def upstream_credential(self, row: UsageRecord) -> str:
+        return row.credential or "-"
+
+    @column("Attempts")
+    def attempts_made(self, row: UsageRecord) -> SafeString | str:
+        """Where the call was sent, in order; shown only where that was not one success."""
+        if not row.attempts:
+            return "One, which this record is about."
+        lines = (
+            (
+                attempt["channel"] or "-",
+                attempt["credential"] or "-",
+                attempt["reason"] or "-",
+                attempt["outcome"].replace("_", " "),
+                attempt["status"] or "-",
+                f"{count(attempt['duration_ms'])} ms",
+                usd(attempt["upstream_cost_nano_usd"]),
+            )
+            for attempt in row.attempts
+        )
+        return format_html(
+            '<table class="tg-rates"><thead>{}</thead><tbody>{}</tbody></table>',
+            format_html_join("", "<th>{}</th>", ((title,) for title in ATTEMPT_TITLES)),
+            format_html_join("", f"<tr>{'<td>{}</td>' * len(ATTEMPT_TITLES)}</tr>", lines),
+        )
 
     @column("Charge")
     def charge(self, row: UsageRecord) -> SafeString:

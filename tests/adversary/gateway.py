@@ -120,6 +120,9 @@ class Record:
     organization_id: int
     model: str
     channel: str
+    credential: str
+    route_reason: str
+    attempts: list[dict[str, Any]] | None
     stream: bool
     status: int
     outcome: str
@@ -135,6 +138,7 @@ class Record:
     hold_nano_usd: int
     official_cost_nano_usd: int
     charge_nano_usd: int
+    upstream_cost_nano_usd: int
 
 
 @dataclass(frozen=True, kw_only=True)

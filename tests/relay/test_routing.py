@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.routing import STICKY_BYTES, Health, decide, sticky_key
+from relay.routing import REASONS, STICKY_BYTES, Health, decide, sticky_key
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,16 @@ def test_the_router_agrees_with_the_oracle(
     if decision is None:
         assert may == []
         return
+    assert decision.reason in REASONS
     assert decision.candidate in may
     state = health[ways.index(decision.candidate)]
+    is_standby = decision.candidate.priority < max(way.priority for way in ways)
     if state >= Health.DOUBTFUL:
         assert decision.reason == "last_resort"
     elif state is Health.DUE:
         assert decision.reason == "probe"
+    elif is_standby:
+        assert decision.reason == "standby"
     elif len(may) == 1:
         assert decision.reason in {"only", "priority"}
     else:

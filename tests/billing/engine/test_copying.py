@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from billing.engine.copying import COLUMNS, copy_rows
-from billing.engine.records import Call, Outcome, Settled
+from billing.engine.records import Attempt, Call, Outcome, Settled
 from billing.identifiers import uuid7
 
 WORKER = UUID(int=2**128 - 1)
@@ -27,6 +27,11 @@ CALL = Call(
     discount_ppm=500_000,
     retry_count=32_767,
     opened_at=1_795_209_910.505953,
+    credential="Schlüssel",
+    route_reason="retry",
+)
+REFUSED = Attempt(
+    channel="first", credential="é", reason="priority", outcome="refused", status=429, duration_ms=5
 )
 OUTCOME = Outcome(
     status=200,
@@ -44,6 +49,8 @@ OUTCOME = Outcome(
     first_byte_ms=0,
     duration_ms=7,
     flags=("bound_exceeded", "ünïcode", ""),
+    first_token_ms=2,
+    attempts=(REFUSED, replace(REFUSED, channel="second", upstream_cost_nano_usd=6)),
 )
 SETTLED = Settled(
     call=CALL,
@@ -88,6 +95,7 @@ def expected(offset: int, record: Settled) -> dict[str, Any]:
         "hold_nano_usd": record.hold_nano_usd,
         "charge_nano_usd": record.charge_nano_usd,
         "limit_lease_ids": [],
+        "attempts": [asdict(attempt) for attempt in record.outcome.attempts] or None,
     }
 
 

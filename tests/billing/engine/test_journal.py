@@ -22,13 +22,16 @@ from billing.engine.journal import (
     read_settled,
 )
 from billing.engine.records import (
+    ATTEMPTS_BYTES,
     MAX_RECORD_BYTES,
+    Attempt,
     BadRecord,
     Call,
     Opened,
     Record,
     RecordTooLarge,
     Settled,
+    fitting,
     frame,
     unframe,
 )
@@ -207,8 +210,35 @@ def test_a_record_that_is_too_large_is_refused() -> None:
         frame(Opened(call=large, lease_id=uuid4(), hold_nano_usd=1))
 
 
+def attempt(channel: str, *, cost: int = 0) -> Attempt:
+    return Attempt(
+        channel=channel,
+        credential="main",
+        reason="priority",
+        outcome="refused",
+        status=429,
+        duration_ms=3,
+        upstream_cost_nano_usd=cost,
+    )
+
+
+@given(st.lists(st.tuples(st.text(max_size=100), st.integers(0, 10**9)), min_size=1, max_size=80))
+def test_attempts_find_room_and_none_of_their_cost_is_lost(made: list[tuple[str, int]]) -> None:
+    attempts = [attempt(channel, cost=cost) for channel, cost in made]
+    kept = fitting(attempts)
+    assert len(msgspec.msgpack.encode(kept)) <= ATTEMPTS_BYTES
+    assert sum(one.upstream_cost_nano_usd for one in kept) == sum(cost for _, cost in made)
+    assert kept[-1] == attempts[-1]
+    if len(kept) < len(attempts):
+        *first, more, _ = kept
+        assert first == attempts[: len(first)]
+        assert more.outcome == f"{len(attempts) - len(first) - 1} more"
+    else:
+        assert list(kept) == attempts
+
+
 def test_what_could_be_opened_can_be_settled() -> None:
-    """However long its names are, and whatever it used."""
+    """However long its names are, whatever it used, and wherever it was sent."""
     most = 2**63 - 1
     outcome = msgspec.structs.replace(
         DONE,
@@ -222,6 +252,8 @@ def test_what_could_be_opened_can_be_settled() -> None:
         first_byte_ms=most,
         duration_ms=most,
         flags=("trimmed",),
+        first_token_ms=most,
+        attempts=fitting([attempt("模" * 100, cost=most // 100)] * 50),
     )
     length = 1
     while True:
