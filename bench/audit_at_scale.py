@@ -188,7 +188,7 @@ def partitions() -> None:
     import django
 
     django.setup()
-    from billing.partitions import partitions_create
+    from billing.usage.partitions import partitions_create
 
     today = dt.datetime.now(dt.UTC).date()
     partitions_create(today=today - dt.timedelta(days=DAYS), months_ahead=DAYS // 28 + 1)

@@ -18,11 +18,11 @@ from gateway.http import HttpServer, Limits
 from gateway.ports import bind_listener
 from relay import errors
 from relay.asgi_types import Receive, Scope, Send
+from relay.bodies.chat_requests import ChatRequest, parse_chat, upstream_body
 from relay.call_log import CallLog
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import client_headers, upstream_headers
-from relay.requests import ChatRequest, parse_chat, upstream_body
 from relay.upstream import (
     Destination,
     UpstreamEngine,

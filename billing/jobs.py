@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from accounts.audit_trail import Actor
 from billing.audit import audit_run
+from billing.credit.grants import grants_expire
+from billing.credit.payments import payments_collect
 from billing.engine import Timing
-from billing.grants import grants_expire
 from billing.money import format_usd
-from billing.partitions import TABLE, partitions_create
-from billing.payments import payments_collect
+from billing.usage.partitions import TABLE, partitions_create
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from accounts.models import Organization, Project
 from accounts.organizations import organization_create
 from accounts.projects import DEFAULT_NAME, project_add
 from accounts.transactions import durable
-from billing.grants import free_quota, grant_add
-from billing.identities import free_quota_claim
+from billing.credit.grants import free_quota, grant_add
+from billing.credit.identities import free_quota_claim
 from billing.models import Wallet
 
 
@@ -37,7 +37,7 @@ def organization_open(  # noqa: PLR0913  Each is a word that the command takes.
 
     `quota_nano_usd`: None takes the settings' free quota, 0 grants none. `strict`: None holds
     strictly until other money than the free quota comes; True keeps that for ever; False never
-    does. `identity`: whose verified identity opens it (`billing.identities`); one that has had a
+    does. `identity`: whose verified identity opens it (see `identities`); one that has had a
     free quota gets none. Raises InvalidIdentity, and what `organization_create` and `grant_add`
     raise.
     """

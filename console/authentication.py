@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from accounts.keys import key_digest, key_is_well_formed
 from accounts.models import ApiKey, Organization
-from billing.usage import UsageScope
+from billing.usage.queries import UsageScope
 from console.middleware import relay_scope
 from relay.errors import (
     invalid_api_key,

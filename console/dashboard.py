@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from billing.models import Alert, Payment, Price, UsageRecord
-from billing.overview import Day, Engine, Traffic, day_traffic, engine_state
+from billing.usage.overview import Day, Engine, Traffic, day_traffic, engine_state
 from console.engine_totals import LATE_SHIPPING_MS, Card, seconds
 from console.presentation import count, percent, usd, usd_text
 from relay.models import Channel, ChannelCredential

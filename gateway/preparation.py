@@ -22,8 +22,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from accounts.errors import Refused
-from billing.partitions import partitions_create
-from billing.price_book_loading import price_book_load
+from billing.prices.book_loading import price_book_load
+from billing.usage.partitions import partitions_create
 from gateway.checks import refuse_simulator_in_production
 from gateway.processes import fork_child, send_signal
 from gateway.quickstart import SYSTEM, quickstart_prepare

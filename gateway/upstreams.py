@@ -7,10 +7,16 @@ from accounts.transactions import durable
 from billing.money import parse_fraction_ppm
 from gateway.checks import SIMULATOR_PROVIDER
 from gateway.env import env_str
-from relay.base_urls import base_url_check
-from relay.channel_credentials import credentials_put
-from relay.channels import FIRST_LABEL, NewChannel, channel_add, channel_disable, channel_enable
-from relay.credentials import UnreadableCredential, credential_decrypt
+from relay.channels.base_urls import base_url_check
+from relay.channels.credentials import credentials_put
+from relay.channels.encryption import UnreadableCredential, credential_decrypt
+from relay.channels.services import (
+    FIRST_LABEL,
+    NewChannel,
+    channel_add,
+    channel_disable,
+    channel_enable,
+)
 from relay.models import Channel
 
 OPENAI_URL = "https://api.openai.com/v1"

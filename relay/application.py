@@ -10,7 +10,7 @@ import logging
 from accounts.directory import Principal
 from billing.engine.database import Database
 from billing.identifiers import uuid7
-from relay import errors, idempotency
+from relay import errors
 from relay.admission import SentKeys, authenticate, authorize
 from relay.asgi_types import Application, Receive, Scope, Send
 from relay.call_log import CallLog
@@ -18,7 +18,8 @@ from relay.endpoints.handlers import HANDLERS
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import preflight_headers
-from relay.idempotency import Idempotency
+from relay.idempotency import calls as idempotency
+from relay.idempotency.calls import Idempotency
 from relay.model_list import model_get, model_list
 from relay.paths import Match, allowed_methods, is_known_elsewhere, match
 from relay.relaying import Relaying

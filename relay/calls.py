@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from accounts.directory import Principal
-from billing.catalog import Quote
 from billing.engine import (
     Attempt,
     Call,
@@ -20,16 +19,17 @@ from billing.engine import (
     Outcome,
     fitting,
 )
+from billing.prices.catalog import Quote
 from relay import errors
-from relay.channel_table import ChannelRoute
+from relay.channels.table import ChannelRoute
 from relay.endpoints.base import CallRequest, Handler, Reservation
 from relay.endpoints.table import BodyKind
 from relay.errors import RelayError
 from relay.exchange import Exchange
 from relay.limits.limiter import Permit, RateLimits
-from relay.namespaces import Namespace
-from relay.settlement import NOTHING, Price, Reading, price
+from relay.metering.settlement import NOTHING, Price, Reading, price
 from relay.tenancy import Tenancy
+from relay.tenancy.namespaces import Namespace
 
 MAX_NAME = 200
 MAX_UPSTREAM_ID = 100

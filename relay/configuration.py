@@ -5,7 +5,7 @@ import socket
 from django.conf import settings
 
 from billing.engine import Durability, Timing
-from relay.reservation import HoldPolicy
+from relay.metering.reservation import HoldPolicy
 from relay.runtime import RuntimeSettings
 from relay.upstream import Deadlines
 

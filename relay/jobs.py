@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from relay.idempotency_store import KEPT_HOURS
+from relay.idempotency.store import KEPT_HOURS
 
 log = logging.getLogger(__name__)
 

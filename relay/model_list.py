@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from accounts.directory import Principal
-from billing.catalog import PricedModel
+from billing.prices.catalog import PricedModel
 from relay import errors
 from relay.exchange import Exchange
 from relay.runtime import Runtime

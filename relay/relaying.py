@@ -5,27 +5,27 @@ from contextlib import suppress
 from typing import Any
 
 from accounts.directory import Principal
-from billing.catalog import Quote
 from billing.engine import Hold, InsufficientQuota
 from billing.money import PPM
+from billing.prices.catalog import Quote
 from billing.pricing import DEFAULT_TIER, NO_TOKEN_RATES, PriceTerms
 from relay import errors
+from relay.bodies.fields import InvalidRequest
 from relay.calls import OpenCall
-from relay.channel_table import ChannelRoute
+from relay.channels.table import ChannelRoute
 from relay.endpoints.base import CallRequest, Handler
 from relay.endpoints.table import BodyKind, Endpoint
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
-from relay.fields import InvalidRequest
-from relay.free_tier import FreeTier
 from relay.headers import client_headers
-from relay.namespaces import Namespaces
-from relay.ownership import Ownership
+from relay.limits.free_tier import FreeTier
+from relay.metering.settlement import NOTHING
+from relay.routing.sending import read_refusal
 from relay.runtime import Runtime
-from relay.sending import read_refusal
-from relay.settlement import NOTHING
 from relay.streaming import StreamRelay
 from relay.tenancy import Tenancy
+from relay.tenancy.namespaces import Namespaces
+from relay.tenancy.ownership import Ownership
 from relay.upstream import UpstreamError, UpstreamResponse
 from relay.upstream_errors import from_failure
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from accounts.directory import Directory, Principal, principal_load
-from billing.catalog import Catalog, catalog_load
 from billing.engine import (
     Connection,
     Durability,
@@ -21,13 +20,14 @@ from billing.engine import (
     Timing,
 )
 from billing.limits import rates_load
-from relay.channel_table import ChannelTable, channels_load
+from billing.prices.catalog import Catalog, catalog_load
+from relay.channels.table import ChannelTable, channels_load
 from relay.drains import DrainLimits, Drains
 from relay.limits.limiter import RateLimits
-from relay.probes import probe_for_ever
-from relay.refusals import Refusals
-from relay.reservation import HoldPolicy
-from relay.sending import ChannelTraffic, Sending
+from relay.metering.reservation import HoldPolicy
+from relay.routing.probes import probe_for_ever
+from relay.routing.refusals import Refusals
+from relay.routing.sending import ChannelTraffic, Sending
 from relay.upstream import Deadlines, UpstreamEngine
 from relay.upstream.library import LibraryEngine
 

@@ -14,8 +14,8 @@ from relay.endpoints.base import StreamMeter
 from relay.errors import RelayError
 from relay.exchange import ClientLeft
 from relay.headers import client_headers
+from relay.metering.settlement import NOTHING
 from relay.runtime import Runtime
-from relay.settlement import NOTHING
 from relay.upstream import UpstreamError, UpstreamResponse
 from relay.upstream_errors import from_failure
 

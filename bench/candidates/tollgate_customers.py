@@ -13,10 +13,10 @@ from accounts.api_keys import ApiKeyTerms, api_key_issue, api_key_revoke
 from accounts.audit_trail import Actor
 from accounts.organizations import organization_get
 from accounts.projects import project_get
-from billing.discounts import discount_set
-from billing.grants import Credit, grant_credit
+from billing.credit.grants import Credit, grant_credit
 from billing.organizations import organization_open
-from billing.prices import price_set
+from billing.prices.discounts import discount_set
+from billing.prices.services import price_set
 
 NANO = 10**9
 actor = Actor(user_id=None, label="bench")

@@ -30,7 +30,7 @@ async def wallet_lock(connection: Connection, organization_id: int) -> LockedWal
 def burn_order(
     grant_id: int, _free: int, expires_at: dt.datetime | None, priority: int
 ) -> tuple[object, ...]:
-    """The key by which the grants of a wallet burn, as billing.grants.burn_order has it."""
+    """The key by which the grants of a wallet burn, as billing.credit.grants.burn_order has it."""
     return -priority, expires_at is None, expires_at, grant_id
 
 

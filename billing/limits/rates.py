@@ -10,8 +10,8 @@ from accounts.audit_trail import Actor, audit_event_record
 from accounts.transactions import durable
 from billing.limits.services import LimitScope, UnableToLimit
 from billing.models import MAX_RATE_LIMIT, RateLimit
-from billing.periods import writers_take_turns
-from billing.prices import price_require
+from billing.prices.periods import writers_take_turns
+from billing.prices.services import price_require
 
 RATES: Final = ("calls_per_minute", "tokens_per_minute", "concurrency")
 

@@ -14,7 +14,7 @@ from accounts.models import ApiKey, Organization, Project
 from accounts.organizations import organization_get
 from accounts.projects import project_get
 from accounts.transactions import durable
-from billing.grants import MAX_BALANCE_NANO_USD
+from billing.credit.grants import MAX_BALANCE_NANO_USD
 from billing.limits.windows import PERS, Per
 from billing.models import SpendLimit, SpendLimitPeriod
 from billing.money import format_usd

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 
 from accounts.management.base import Answer, ContractCommand
 from billing.money import InvalidMoney, format_usd
-from billing.price_book import InvalidPriceBook
+from billing.prices.book import InvalidPriceBook
 
 
 class MoneyCommand(ContractCommand):

@@ -6,7 +6,7 @@ import django.db.models.expressions
 import django.utils.timezone
 from django.db import migrations, models
 
-from billing.partitions import CreateModelPartitionedByRange
+from billing.usage.partitions import CreateModelPartitionedByRange
 
 
 class Migration(migrations.Migration):

@@ -4,7 +4,7 @@ import datetime as dt
 
 from django.db import migrations
 
-from billing.partitions import TABLE, partitions_create
+from billing.usage.partitions import TABLE, partitions_create
 
 LEDGER = """
 CREATE FUNCTION tollgate_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$

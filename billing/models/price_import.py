@@ -16,7 +16,7 @@ class PriceImport(models.Model):
 
     source = models.CharField(max_length=300)
     form = models.CharField(max_length=10)
-    # Rows that would change something, as billing.price_book files them.
+    # Rows that would change something, as billing.prices.book files them.
     rows = models.JSONField(default=list)
     # By model: whether it is new, its changes as texts, and a preview of what a call costs.
     changes = models.JSONField(default=list)

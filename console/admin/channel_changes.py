@@ -18,10 +18,10 @@ from unfold.widgets import (
 from accounts.errors import Refused
 from console.admin.base import ServiceAdmin, actor_of, button, change_url
 from console.admin.form_pages import FormPage, WordsField, data_of, done, form_view
-from relay.channel_credentials import credential_disable, credential_enable, credential_remove
-from relay.channel_terms import pairs_parse
-from relay.channel_trial import channel_test
-from relay.channels import ChannelTerms, channel_set
+from relay.channels.credentials import credential_disable, credential_enable, credential_remove
+from relay.channels.services import ChannelTerms, channel_set
+from relay.channels.terms import pairs_parse
+from relay.channels.trial import channel_test
 from relay.models import Channel
 
 ACTIONS = {

@@ -23,7 +23,7 @@ from console.admin.base import actor_of, button, change_url, column, list_url, r
 from console.admin.channel_changes import ChannelChanges
 from console.admin.form_pages import Confirmation, FormPage, WordsField, data_of, done, form_view
 from console.presentation import fraction
-from relay.channels import NewChannel, channel_add, channel_disable, channel_enable
+from relay.channels.services import NewChannel, channel_add, channel_disable, channel_enable
 from relay.models import Channel, ChannelCredential
 
 ENABLED, DISABLED = "Enabled", "Disabled"

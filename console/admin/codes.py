@@ -14,7 +14,7 @@ from typing_extensions import override
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from billing.codes import MAX_CODES_PER_BATCH, CreatedCodes, code_batch_revoke, codes_create
+from billing.credit.codes import MAX_CODES_PER_BATCH, CreatedCodes, code_batch_revoke, codes_create
 from billing.models import CodeBatch
 from console.admin.base import (
     ServiceAdmin,

@@ -19,8 +19,8 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from accounts.models import Organization
-from billing.credit import unspent_of_leases
-from billing.grants import Credit, grant_credit
+from billing.credit.balance import unspent_of_leases
+from billing.credit.grants import Credit, grant_credit
 from billing.models import Grant, LedgerEntry, Wallet
 from console.admin.base import (
     ReadOnlyAdmin,

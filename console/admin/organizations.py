@@ -20,7 +20,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from accounts.models import Organization, Project
 from accounts.organizations import organization_resume, organization_suspend
 from accounts.projects import project_create
-from billing.credit import unspent_of_leases
+from billing.credit.balance import unspent_of_leases
 from billing.models import Wallet
 from billing.organizations import organization_open
 from console.admin.base import (

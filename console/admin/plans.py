@@ -14,7 +14,7 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.models import Plan, PlanSubscription
-from billing.plans import plan_create, plan_subscribe
+from billing.prices.plans import plan_create, plan_subscribe
 from console.admin.base import (
     ReadOnlyAdmin,
     ServiceAdmin,

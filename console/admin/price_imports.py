@@ -18,7 +18,7 @@ from unfold.widgets import (
 )
 
 from billing.models import PriceImport
-from billing.price_feeds import (
+from billing.prices.feeds import (
     FORMATS,
     price_import_approve,
     price_import_open,

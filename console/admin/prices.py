@@ -19,10 +19,10 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from billing.discounts import discount_set
 from billing.models import Discount, Price
 from billing.money import PPM
-from billing.prices import price_set, unit_usd_from_text
+from billing.prices.discounts import discount_set
+from billing.prices.services import price_set, unit_usd_from_text
 from billing.pricing import DENOMINATIONS, denomination
 from console.admin.base import ServiceAdmin, actor_of, column, link, list_url, require
 from console.admin.form_pages import FormPage, FractionField, RowField, data_of, done, form_view

@@ -24,7 +24,7 @@ from billing.pricing import BUCKETS
 from console.admin.base import UnboundedAdmin, code, column, link
 from console.api.parameters import parse_day
 from console.presentation import count, fraction, moment, percent, usd
-from relay.routing import REASONS
+from relay.routing.decision import REASONS
 
 OUTCOME_LABELS = {
     "Completed": "success",

@@ -5,7 +5,7 @@ import re
 
 from django.http import QueryDict
 
-from billing.usage import FIRST_DAY, LAST_DAY, DayRange
+from billing.usage.queries import FIRST_DAY, LAST_DAY, DayRange
 from console.errors import invalid_parameter
 
 MAX_LIMIT = 100

@@ -15,8 +15,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from typing_extensions import override
 
-from billing.credit import GrantUse, balance_nano_usd, credit_summary, grant_uses
-from billing.usage import (
+from billing.credit.balance import GrantUse, balance_nano_usd, credit_summary, grant_uses
+from billing.usage.queries import (
     ALL_DAYS,
     InvalidCursorError,
     UsageScope,

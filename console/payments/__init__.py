@@ -2,7 +2,7 @@
 
 from django.conf import settings
 
-from billing.payments import PaymentProvider
+from billing.credit.payments import PaymentProvider
 from console.payments.stripe_checkout import StripeCheckout
 
 

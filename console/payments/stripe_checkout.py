@@ -1,4 +1,4 @@
-"""Stripe Checkout behind the port of billing.payments."""
+"""Stripe Checkout behind the port of billing.credit.payments."""
 
 import datetime as dt
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import stripe
 from typing_extensions import override
 
-from billing.payments import (
+from billing.credit.payments import (
     CENT_NANO_USD,
     CURRENCY,
     DISPUTE_WON,

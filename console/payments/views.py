@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.audit_trail import Actor
-from billing.payments import ForgedEvent, payment_event_receive
+from billing.credit.payments import ForgedEvent, payment_event_receive
 from console.payments import payment_provider
 
 logger = logging.getLogger(__name__)

@@ -10,15 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from billing.catalog import Quote
 from billing.engine.holds import HoldRequest
+from billing.prices.catalog import Quote
+from relay.bodies.json_members import Members
 from relay.endpoints.table import Endpoint
 from relay.errors import RelayError
 from relay.exchange import Exchange
-from relay.json_members import Members
-from relay.references import Reference
-from relay.reservation import HoldPolicy
-from relay.settlement import Measure, Reading
+from relay.metering.reservation import HoldPolicy
+from relay.metering.settlement import Measure, Reading
+from relay.tenancy.references import Reference
 from relay.upstream import BodyStream, UpstreamResponse
 
 JSON: bytes = b"application/json"
@@ -38,7 +38,7 @@ class CallRequest(Protocol):
     def service_tier(self) -> str | None: ...
     @property
     def namespaced(self) -> Mapping[str, str]:
-        """The values of `relay.fields.NAMESPACED` that the client sent."""
+        """The values of `relay.bodies.fields.NAMESPACED` that the client sent."""
         ...
 
 
@@ -52,7 +52,7 @@ class JsonRequest(CallRequest, Protocol):
 
 
 class Reservation(Protocol):
-    """What a call sets aside. `relay.reservation` has one by tokens and one of a flat amount."""
+    """What a call sets aside. `metering.reservation` has one by tokens and a flat one."""
 
     @property
     def hold(self) -> HoldRequest: ...
@@ -238,7 +238,7 @@ class Handler(ABC, Generic[R]):
         """What goes upstream: the client's own bytes wherever nothing has to change.
 
         `output_cap` is how long each answer may be for the money that is held; None: as long as it
-        likes. `namespaced` are the values of `relay.fields.NAMESPACED` as upstream may see them.
+        likes. `namespaced` are the values of `fields.NAMESPACED` as upstream may see them.
         """
 
     # --- Answers ---------------------------------------------------------------------------------

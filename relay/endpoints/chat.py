@@ -6,16 +6,16 @@ from functools import partial
 from msgspec.structs import replace
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import Usage, usage_from_openai
-from relay.completions import audio_ids_of_choices
+from relay.bodies.chat_requests import ChatRequest, parse_chat, upstream_body
+from relay.bodies.completions import audio_ids_of_choices
 from relay.endpoints.base import NO_CLOSER, Closer, Handler, StreamMeter, is_event_stream
-from relay.meter import BodyReading, ChatStreamMeter, meter_body
-from relay.references import Reference, id_references
-from relay.requests import ChatRequest, parse_chat, upstream_body
-from relay.reservation import HoldPolicy, Reservation, reserve_chat
-from relay.settlement import Measure, Reading, measure_tokens, text_usage
-from relay.tokenizer import estimate_prompt_tokens, estimate_tokens, tight_prompt_bound
+from relay.metering.meter import BodyReading, ChatStreamMeter, meter_body
+from relay.metering.reservation import HoldPolicy, Reservation, reserve_chat
+from relay.metering.settlement import Measure, Reading, measure_tokens, text_usage
+from relay.metering.tokenizer import estimate_prompt_tokens, estimate_tokens, tight_prompt_bound
+from relay.tenancy.references import Reference, id_references
 from relay.upstream import UpstreamResponse
 
 _REFERRING = frozenset({"messages", "audio"})

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import Usage, usage_from_openai
-from relay.endpoints.base import NO_CLOSER, Closer, Handler, StreamMeter, is_event_stream
-from relay.fields import (
+from relay.bodies.chat_requests import MAX_CHOICES
+from relay.bodies.fields import (
     COMMON,
     MAX_OUTPUT_TOKENS,
     Decoders,
@@ -24,13 +24,13 @@ from relay.fields import (
     namespaced_of,
     values_of,
 )
-from relay.json_members import Members, splice_members
-from relay.meter import BodyReading, ChatStreamMeter, meter_body
-from relay.prompts import Prompts, prompts_of
-from relay.requests import MAX_CHOICES
-from relay.reservation import HoldPolicy, Needs, Reservation, reserve_tokens
-from relay.settlement import Measure, Reading, measure_tokens, text_usage
-from relay.tokenizer import estimate_tokens, tight_texts_bound
+from relay.bodies.json_members import Members, splice_members
+from relay.bodies.prompts import Prompts, prompts_of
+from relay.endpoints.base import NO_CLOSER, Closer, Handler, StreamMeter, is_event_stream
+from relay.metering.meter import BodyReading, ChatStreamMeter, meter_body
+from relay.metering.reservation import HoldPolicy, Needs, Reservation, reserve_tokens
+from relay.metering.settlement import Measure, Reading, measure_tokens, text_usage
+from relay.metering.tokenizer import estimate_tokens, tight_texts_bound
 from relay.upstream import UpstreamResponse
 
 

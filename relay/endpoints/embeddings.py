@@ -8,16 +8,24 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import Usage, usage_from_embeddings
+from relay.bodies.fields import (
+    COMMON,
+    Decoders,
+    decoder,
+    members_of,
+    model_of,
+    namespaced_of,
+    values_of,
+)
+from relay.bodies.json_members import Members, splice_members
+from relay.bodies.prompts import Prompts, prompts_of
 from relay.endpoints.answers import JsonAnswer, json_answer
 from relay.endpoints.base import NO_CLOSER, Closer, Handler
-from relay.fields import COMMON, Decoders, decoder, members_of, model_of, namespaced_of, values_of
-from relay.json_members import Members, splice_members
-from relay.prompts import Prompts, prompts_of
-from relay.reservation import HoldPolicy, Needs, Reservation, reserve_tokens
-from relay.settlement import Measure, Reading, measure_tokens, text_usage
-from relay.tokenizer import tight_texts_bound
+from relay.metering.reservation import HoldPolicy, Needs, Reservation, reserve_tokens
+from relay.metering.settlement import Measure, Reading, measure_tokens, text_usage
+from relay.metering.tokenizer import tight_texts_bound
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):

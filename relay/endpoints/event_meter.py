@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
 from relay.errors import RelayError, render_event, upstream_failed
-from relay.meter import DONE, KEEP_ALIVE
-from relay.sse import Event, SseSplitter, plain_form, split_lines
+from relay.metering.meter import DONE, KEEP_ALIVE
 from relay.upstream_errors import from_upstream_event
 
 # An event can be a whole picture.

@@ -12,7 +12,19 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
+from relay.bodies.fields import (
+    NAMESPACED,
+    Decoders,
+    decoder,
+    members_of,
+    missing,
+    model_of,
+    namespaced_of,
+    values_of,
+)
+from relay.bodies.forms import FormReader
+from relay.bodies.uploads import Upload, upload_of
 from relay.endpoints.base import JSON
 from relay.endpoints.image_request import (
     DEFAULT_MODEL,
@@ -25,19 +37,7 @@ from relay.endpoints.image_request import (
 )
 from relay.endpoints.images import ImageRequest, ImagesHandler, image_body
 from relay.exchange import Exchange
-from relay.fields import (
-    NAMESPACED,
-    Decoders,
-    decoder,
-    members_of,
-    missing,
-    model_of,
-    namespaced_of,
-    values_of,
-)
-from relay.forms import FormReader
-from relay.references import Reference, id_references
-from relay.uploads import Upload, upload_of
+from relay.tenancy.references import Reference, id_references
 from relay.upstream import BodyStream
 
 _SINGLE: Final = frozenset({*FORM_FIELDS, *NAMESPACED})

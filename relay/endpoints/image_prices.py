@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import (
     INPUT_IMAGE_TOKENS,
     PARTIAL_IMAGE_TOKENS,
@@ -22,12 +22,12 @@ from billing.pricing import (
     matching_images,
     usage_from_images,
 )
+from relay.bodies.fields import InvalidRequest
 from relay.endpoints.image_request import Pictures
 from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
-from relay.fields import InvalidRequest
-from relay.reservation import FlatReservation
-from relay.settlement import Measure, Reading, reported_usage
-from relay.tokenizer import TOKENS_PER_OPAQUE_PART, estimate_tokens
+from relay.metering.reservation import FlatReservation
+from relay.metering.settlement import Measure, Reading, reported_usage
+from relay.metering.tokenizer import TOKENS_PER_OPAQUE_PART, estimate_tokens
 
 # Around a prompt upstream puts a few words of its own.
 _PROMPT_EXTRA: Final = 64

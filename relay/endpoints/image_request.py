@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.fields import COMMON, NAMESPACED, Decoders, InvalidRequest, decoder, in_range
+from relay.bodies.fields import COMMON, NAMESPACED, Decoders, InvalidRequest, decoder, in_range
 
 MAX_IMAGES: Final = 10
 MAX_PARTIAL_IMAGES: Final = 3

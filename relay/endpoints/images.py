@@ -7,7 +7,9 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
+from relay.bodies.fields import members_of, missing, model_of, namespaced_of, values_of
+from relay.bodies.json_members import Members, splice_members
 from relay.endpoints.answers import JsonAnswer, json_answer
 from relay.endpoints.base import CallRequest, Handler, StreamMeter, is_event_stream
 from relay.endpoints.event_meter import EventMeter, Told
@@ -18,10 +20,8 @@ from relay.endpoints.image_request import (
     default_generation_model,
     pictures_of,
 )
-from relay.fields import members_of, missing, model_of, namespaced_of, values_of
-from relay.json_members import Members, splice_members
-from relay.reservation import FlatReservation, HoldPolicy
-from relay.settlement import Measure, Reading
+from relay.metering.reservation import FlatReservation, HoldPolicy
+from relay.metering.settlement import Measure, Reading
 from relay.upstream import UpstreamResponse
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from billing.catalog import Quote
 from billing.engine.holds import Bounds, HoldRequest
+from billing.prices.catalog import Quote
 from billing.pricing import MAX_TOKENS, Rates, UnpricedUnits, Usage, UsageBounds, usage_upper_bound
 from relay.errors import model_not_found
-from relay.reservation import FlatReservation
+from relay.metering.reservation import FlatReservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

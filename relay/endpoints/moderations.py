@@ -7,10 +7,8 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import override
 
-from billing.catalog import Quote
-from relay.endpoints.answers import JsonAnswer, json_answer
-from relay.endpoints.base import Handler
-from relay.fields import (
+from billing.prices.catalog import Quote
+from relay.bodies.fields import (
     COMMON,
     Decoders,
     decoder,
@@ -20,9 +18,11 @@ from relay.fields import (
     namespaced_of,
     values_of,
 )
-from relay.json_members import Members, splice_members
-from relay.reservation import FlatReservation, HoldPolicy, reserve_flat
-from relay.settlement import Measure, Reading
+from relay.bodies.json_members import Members, splice_members
+from relay.endpoints.answers import JsonAnswer, json_answer
+from relay.endpoints.base import Handler
+from relay.metering.reservation import FlatReservation, HoldPolicy, reserve_flat
+from relay.metering.settlement import Measure, Reading
 
 # What upstream takes where no model is named.
 DEFAULT_MODEL: Final = "omni-moderation-latest"

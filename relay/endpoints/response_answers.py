@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw
 
+from relay.bodies.json_members import read_members, splice_members
 from relay.errors import RelayError
-from relay.json_members import read_members, splice_members
 from relay.upstream_errors import from_upstream_event
 
 # Searches are paid; to open a page that was found, or to look for something in it, is not.

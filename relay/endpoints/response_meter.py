@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from relay.bodies.json_members import read_members, splice_members
+from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
 from relay.endpoints.response_answers import (
     Document,
     Item,
@@ -19,9 +21,7 @@ from relay.endpoints.response_answers import (
     with_our_error,
 )
 from relay.errors import RelayError, upstream_failed
-from relay.json_members import read_members, splice_members
-from relay.meter import KEEP_ALIVE, MAX_TEXT_CHARACTERS
-from relay.sse import Event, SseSplitter, plain_form, split_lines
+from relay.metering.meter import KEEP_ALIVE, MAX_TEXT_CHARACTERS
 from relay.upstream_errors import from_upstream_event
 
 # The last event repeats the whole response, pictures and all, and must be read whole.

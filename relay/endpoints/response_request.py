@@ -14,7 +14,7 @@ from billing.pricing import (
     PriceTerms,
     code_interpreter_unit,
 )
-from relay.fields import (
+from relay.bodies.fields import (
     COMMON,
     MAX_OUTPUT_TOKENS,
     Decoders,
@@ -26,10 +26,10 @@ from relay.fields import (
     namespaced_of,
     values_of,
 )
-from relay.json_members import Members
-from relay.references import Reference, id_references
-from relay.reservation import Needs
-from relay.tokenizer import TOKENS_PER_OPAQUE_PART
+from relay.bodies.json_members import Members
+from relay.metering.reservation import Needs
+from relay.metering.tokenizer import TOKENS_PER_OPAQUE_PART
+from relay.tenancy.references import Reference, id_references
 
 # Of calls that upstream makes to tools on its own, where the client does not limit them.
 USUAL_TOOL_CALLS: Final = 4

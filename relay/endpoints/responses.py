@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import Usage, usage_from_responses, with_counts
+from relay.bodies.json_members import splice_members
 from relay.endpoints.answers import JsonAnswer, json_answer
 from relay.endpoints.base import (
     NO_CLOSER,
@@ -30,17 +31,16 @@ from relay.endpoints.response_request import (
 from relay.endpoints.table import ID
 from relay.errors import id_not_found
 from relay.exchange import Exchange
-from relay.json_members import splice_members
-from relay.references import Reference
-from relay.reservation import (
+from relay.metering.reservation import (
     FlatReservation,
     HoldPolicy,
     Reservation,
     reserve_flat,
     reserve_tokens,
 )
-from relay.settlement import Measure, Reading, measure_tokens, text_usage
-from relay.tokenizer import estimate_tokens, tight_texts_bound
+from relay.metering.settlement import Measure, Reading, measure_tokens, text_usage
+from relay.metering.tokenizer import estimate_tokens, tight_texts_bound
+from relay.tenancy.references import Reference
 from relay.upstream import UpstreamResponse
 
 # Upstream asks the model again after each of its own tools' calls: one call, many prompts.

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import (
     CHARACTERS,
     MAX_UNITS,
@@ -20,12 +20,7 @@ from billing.pricing import (
     speech_bound_tokens,
     usage_from_speech,
 )
-from relay.endpoints.answers import UNREADABLE, JsonAnswer, json_answer
-from relay.endpoints.base import Handler, StreamMeter, is_event_stream
-from relay.endpoints.event_meter import EventMeter, Told
-from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
-from relay.endpoints.sounds import Sound, SoundMeter
-from relay.fields import (
+from relay.bodies.fields import (
     COMMON,
     Decoders,
     decoder,
@@ -35,11 +30,16 @@ from relay.fields import (
     namespaced_of,
     values_of,
 )
-from relay.json_members import Members, splice_members
-from relay.references import Reference
-from relay.reservation import FlatReservation, HoldPolicy
-from relay.settlement import Measure, Reading, reported_usage
-from relay.tokenizer import estimate_tokens
+from relay.bodies.json_members import Members, splice_members
+from relay.endpoints.answers import UNREADABLE, JsonAnswer, json_answer
+from relay.endpoints.base import Handler, StreamMeter, is_event_stream
+from relay.endpoints.event_meter import EventMeter, Told
+from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
+from relay.endpoints.sounds import Sound, SoundMeter
+from relay.metering.reservation import FlatReservation, HoldPolicy
+from relay.metering.settlement import Measure, Reading, reported_usage
+from relay.metering.tokenizer import estimate_tokens
+from relay.tenancy.references import Reference
 from relay.upstream import UpstreamResponse
 
 # At the usual speed, in the languages that most callers speak.

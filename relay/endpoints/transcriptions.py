@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 from typing_extensions import override
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import (
     INPUT_AUDIO,
     MAX_AUDIO_BYTES,
@@ -27,18 +27,18 @@ from billing.pricing import (
     transcription_bound_tokens,
     usage_from_transcription,
 )
+from relay.bodies.fields import NAMESPACED, missing
+from relay.bodies.forms import FormReader
+from relay.bodies.uploads import Upload, upload_of
 from relay.endpoints.base import Closer, Handler, StreamMeter, is_event_stream
 from relay.endpoints.event_meter import EventMeter, Told
 from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
 from relay.errors import RelayError
 from relay.exchange import Exchange
-from relay.fields import NAMESPACED, missing
-from relay.forms import FormReader
-from relay.meter import MAX_TEXT_CHARACTERS
-from relay.reservation import FlatReservation, HoldPolicy
-from relay.settlement import Measure, Reading, reported_usage
-from relay.tokenizer import estimate_tokens
-from relay.uploads import Upload, upload_of
+from relay.metering.meter import MAX_TEXT_CHARACTERS
+from relay.metering.reservation import FlatReservation, HoldPolicy
+from relay.metering.settlement import Measure, Reading, reported_usage
+from relay.metering.tokenizer import estimate_tokens
 from relay.upstream import BodyStream, UpstreamResponse
 from relay.upstream_errors import from_upstream_event
 

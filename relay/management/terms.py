@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from billing.money import parse_fraction_ppm
-from relay.channel_terms import pairs_parse
-from relay.channels import ChannelTerms
+from relay.channels.services import ChannelTerms
+from relay.channels.terms import pairs_parse
 
 
 def add_terms(parser: CommandParser) -> None:

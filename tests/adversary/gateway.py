@@ -20,16 +20,16 @@ from django.db import connection
 
 from accounts.api_keys import ApiKeyTerms, api_key_issue
 from accounts.models import Organization
+from billing.credit.grants import Credit, grant_credit
 from billing.engine import MoneyEngine, Timing
-from billing.grants import Credit, grant_credit
 from billing.organizations import organization_open
-from billing.prices import price_set
+from billing.prices.services import price_set
 from gateway import http
 from gateway.http import Limits
 from gateway.ports import bind_listener
 from relay.application import RelayApplication
 from relay.asgi_types import Application, Receive, Scope, Send
-from relay.channels import NewChannel, channel_add
+from relay.channels.services import NewChannel, channel_add
 from relay.configuration import runtime_settings
 from relay.models import Channel
 from relay.runtime import RuntimeSettings

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from relay.channels import ChannelTerms, channel_set
+from relay.channels.services import ChannelTerms, channel_set
 from relay.upstream import Deadlines
 from tests.adversary.gateway import SCRIPTED, USD, Gateway, Record, body_of, charge_of
 from tests.adversary.test_bad_days import GOOD, Channel, busy, silence

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from accounts.models import AuditEvent
-from relay.channels import ChannelTerms, channel_set
+from relay.channels.services import ChannelTerms, channel_set
 from relay.models import ChannelCredential
 from relay.upstream import Deadlines
 from tests.adversary.gateway import SCRIPTED, USD, Customer, Gateway, body_of, charge_of, until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from accounts.models import ApiKey, Organization, Project
-from billing.grants import UnableToGrant
+from billing.credit.grants import UnableToGrant
 from tests.adversary.gateway import (
     INPUT_NANO_USD,
     OUTPUT_NANO_USD,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import channel_disable
+from relay.channels.services import channel_disable
 from relay.upstream import Deadlines
 from tests.adversary.gateway import (
     CHAT,

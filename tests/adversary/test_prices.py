@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from accounts.models import Organization
-from billing.discounts import discount_set
 from billing.models import Price
-from billing.prices import price_set
+from billing.prices.discounts import discount_set
+from billing.prices.services import price_set
 from tests.adversary.gateway import (
     MODEL,
     SCRIPTED,

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from billing.identifiers import uuid7_floor
 from billing.models import LedgerEntry, UsageRecord
-from billing.partitions import TABLE, first_of_month
+from billing.usage.partitions import TABLE, first_of_month
 from tests.billing import money_in_rows
 from tests.committing import Listener
 from tests.factories import (

@@ -3,10 +3,10 @@ import logging
 
 import pytest
 
-from billing.grants import Credit, grant_credit
+from billing.credit.grants import Credit, grant_credit
 from billing.jobs import audit_hourly, grants_expire_due, partitions_create_ahead
 from billing.models import AuditRun, Wallet
-from billing.partitions import TABLE, first_of_month
+from billing.usage.partitions import TABLE, first_of_month
 from tests.committing import run_together
 from tests.factories import ACTOR, make_organization, make_usage_record, now
 from tests.raw_sql import execute

@@ -5,7 +5,7 @@ from pytest_django import Settings
 
 from accounts.models import AuditEvent, Organization, Project
 from accounts.slugs import InvalidSlug
-from billing.grants import MAX_BALANCE_NANO_USD, UnableToGrant
+from billing.credit.grants import MAX_BALANCE_NANO_USD, UnableToGrant
 from billing.models import Grant, LedgerEntry, Wallet
 from billing.organizations import organization_open
 from tests.factories import ACTOR

@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from relay.channels import NewChannel, channel_add
+from relay.channels.services import NewChannel, channel_add
 from relay.models import Channel, ChannelCredential
 from tests.factories import ACTOR
 

@@ -11,7 +11,6 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Membership, Organization
-from billing.discounts import discount_set
 from billing.models import (
     Alert,
     AlertRule,
@@ -27,8 +26,9 @@ from billing.models import (
     SetAsideRecord,
 )
 from billing.organizations import organization_open
-from billing.prices import price_set
-from relay.channels import NewChannel, channel_add
+from billing.prices.discounts import discount_set
+from billing.prices.services import price_set
+from relay.channels.services import NewChannel, channel_add
 from tests.factories import (
     ACTOR,
     make_api_key,

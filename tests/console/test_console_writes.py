@@ -16,7 +16,7 @@ from accounts.keys import key_digest
 from accounts.models import ApiKey, AuditEvent, Membership, Organization, Project, User
 from billing.models import CodeBatch, Discount, Grant, Price, SetAsideRecord, Wallet
 from billing.organizations import organization_open
-from relay.credentials import credential_decrypt
+from relay.channels.encryption import credential_decrypt
 from relay.models import Channel
 from tests.factories import ACTOR, make_api_key, make_user, now
 

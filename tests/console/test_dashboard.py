@@ -6,9 +6,9 @@ import pytest
 from django.test import Client
 
 from accounts.models import Organization
-from billing import overview
 from billing.models import Alert, AlertRule, Payment, SetAsideRecord
-from billing.overview import Engine, Traffic, day_traffic, engine_state
+from billing.usage import overview
+from billing.usage.overview import Engine, Traffic, day_traffic, engine_state
 from console.dashboard import checks
 from console.presentation import percent, usd, usd_text
 from tests.factories import (

@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from accounts.models import Organization
 from billing.models import RateLimit
-from billing.prices import price_set
+from billing.prices.services import price_set
 from tests.factories import ACTOR, make_api_key, make_organization, make_project, now
 
 RATE = reverse("admin:billing_ratelimit_add")

@@ -17,7 +17,7 @@ from pytest_django import Settings
 from typing_extensions import override
 
 from accounts.models import Organization
-from billing.credit import balance_nano_usd
+from billing.credit.balance import balance_nano_usd
 from billing.models import Payment, PaymentEvent
 from tests.commands import ask, say
 from tests.factories import make_organization

@@ -12,7 +12,7 @@ from gateway.checks import (
     settings_check,
     simulator_check,
 )
-from relay.channels import NewChannel, channel_add
+from relay.channels.services import NewChannel, channel_add
 from relay.models import Channel
 from tests.factories import ACTOR
 from tests.gateway.test_launch import PRODUCTION

@@ -8,7 +8,7 @@ from pytest_django import Settings
 
 from accounts.keys import key_digest
 from accounts.models import ApiKey, AuditEvent, Organization, User
-from billing.credit import balance_nano_usd
+from billing.credit.balance import balance_nano_usd
 from billing.money import parse_usd
 from gateway.data_directory import DataDirectory
 from gateway.quickstart import Quickstart, quickstart_prepare

@@ -2,9 +2,9 @@ import pytest
 
 from accounts.models import AuditEvent
 from gateway.upstreams import ENVIRONMENT_CHANNEL, SIMULATOR_CHANNEL, Upstream, upstream_prepare
-from relay.base_urls import InvalidBaseUrl
-from relay.channels import NewChannel, channel_add, channel_disable
-from relay.credentials import credential_decrypt
+from relay.channels.base_urls import InvalidBaseUrl
+from relay.channels.encryption import credential_decrypt
+from relay.channels.services import NewChannel, channel_add, channel_disable
 from relay.models import Channel, ChannelCredential
 from tests.factories import ACTOR
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import Organization
-from billing.grants import Credit, grant_credit, grants_expire, wallet_lock
-from billing.ledger import Leg, posting_create
+from billing.credit.grants import Credit, grant_credit, grants_expire, wallet_lock
+from billing.credit.ledger import Leg, posting_create
 from billing.models import Grant, LedgerEntry, Wallet
 from billing.organizations import organization_open
 from tests.factories import ACTOR

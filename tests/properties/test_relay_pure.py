@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.json_members import read_members, splice_members, value_spans
-from relay.meter import ChatStreamMeter
+from relay.bodies.chat_requests import InvalidRequest, parse_chat, upstream_body
+from relay.bodies.json_members import read_members, splice_members, value_spans
+from relay.bodies.sse import Event, SseSplitter
+from relay.metering.meter import ChatStreamMeter
 from relay.paths import match
-from relay.requests import InvalidRequest, parse_chat, upstream_body
-from relay.sse import Event, SseSplitter
 
 # How fast a busy machine is, is no property.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

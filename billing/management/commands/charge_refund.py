@@ -7,9 +7,9 @@ from django.utils import timezone
 from typing_extensions import override
 
 from accounts.management.base import Answer
+from billing.credit.refunds import charge_refund, request_id_parse
 from billing.management.base import MoneyCommand, usd_of
 from billing.money import parse_usd
-from billing.refunds import charge_refund, request_id_parse
 
 
 class Command(MoneyCommand):

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from accounts.moments import expiry_parse
-from billing.codes import codes_create
+from billing.credit.codes import codes_create
 from billing.management.base import MoneyCommand
 from billing.money import parse_usd
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from accounts.organizations import organization_get
-from billing.codes import code_redeem
+from billing.credit.codes import code_redeem
 from billing.management.base import MoneyCommand, usd_of
 
 

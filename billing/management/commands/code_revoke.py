@@ -7,7 +7,7 @@ from django.utils import timezone
 from typing_extensions import override
 
 from accounts.management.base import Answer
-from billing.codes import code_batch_revoke
+from billing.credit.codes import code_batch_revoke
 from billing.management.base import MoneyCommand
 
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from accounts.management.base import Answer
 from accounts.moments import expiry_parse
 from accounts.organizations import organization_get
-from billing.grants import Credit, grant_credit
+from billing.credit.grants import Credit, grant_credit
 from billing.management.base import MoneyCommand, usd_of
 from billing.money import parse_usd
 

@@ -8,10 +8,10 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from accounts.organizations import organization_get
-from billing.discounts import discount_set
 from billing.management.base import MoneyCommand
 from billing.money import format_ppm, parse_fraction_ppm
-from billing.plans import plan_get
+from billing.prices.discounts import discount_set
+from billing.prices.plans import plan_get
 
 
 class Command(MoneyCommand):

@@ -7,7 +7,7 @@ from django.utils import timezone
 from typing_extensions import override
 
 from accounts.management.base import Answer, ContractCommand
-from billing.plans import plan_create
+from billing.prices.plans import plan_create
 
 
 class Command(ContractCommand):

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from accounts.management.base import Answer, ContractCommand
 from accounts.organizations import organization_get
-from billing.plans import plan_get, plan_subscribe
+from billing.prices.plans import plan_get, plan_subscribe
 
 NO_PLAN = "none"
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from billing.management.base import MoneyCommand
-from billing.price_book_loading import price_book_load
+from billing.prices.book_loading import price_book_load
 
 
 class Command(MoneyCommand):

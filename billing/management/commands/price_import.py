@@ -11,7 +11,7 @@ from typing_extensions import override
 from accounts.management.base import Answer
 from billing.management.base import MoneyCommand
 from billing.models import PriceImport
-from billing.price_feeds import FORMATS, price_import_open
+from billing.prices.feeds import FORMATS, price_import_open
 
 LITELLM_MAP = "https://docs.litellm.ai/docs/sync_models_github"
 

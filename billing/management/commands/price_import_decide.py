@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from billing.management.base import MoneyCommand
-from billing.price_feeds import price_import_approve, price_import_reject
+from billing.prices.feeds import price_import_approve, price_import_reject
 
 APPROVE, REJECT = "approve", "reject"
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from billing.management.base import MoneyCommand
-from billing.prices import price_set, unit_usd_from_text
+from billing.prices.services import price_set, unit_usd_from_text
 from billing.pricing import DENOMINATIONS
 
 IMAGE_UNIT = "image/QUALITY/WIDTHxHEIGHT"

@@ -8,9 +8,9 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from accounts.organizations import organization_get
+from billing.credit.payments import payment_start
 from billing.management.base import MoneyCommand
 from billing.money import parse_usd
-from billing.payments import payment_start
 from console.payments import payment_providers
 
 

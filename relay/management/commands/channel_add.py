@@ -9,7 +9,7 @@ from typing_extensions import override
 from accounts.errors import Refused
 from accounts.management.base import Answer, ContractCommand
 from billing.money import PPM, InvalidMoney
-from relay.channels import NewChannel, channel_add
+from relay.channels.services import NewChannel, channel_add
 from relay.management.terms import add_terms, credentials_of, terms_of
 
 

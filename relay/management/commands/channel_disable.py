@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from typing_extensions import override
 
 from accounts.management.base import Answer, ContractCommand
-from relay.channels import channel_disable
+from relay.channels.services import channel_disable
 
 
 class Command(ContractCommand):

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from typing_extensions import override
 
 from accounts.management.base import Answer, ContractCommand
-from relay.channel_views import channel_list
+from relay.channels.views import channel_list
 
 
 class Command(ContractCommand):

@@ -8,8 +8,8 @@ from typing_extensions import override
 from accounts.errors import Refused
 from accounts.management.base import Answer, ContractCommand
 from billing.money import InvalidMoney
-from relay.channel_credentials import credential_disable, credential_enable, credential_remove
-from relay.channels import ChannelTerms, channel_enable, channel_set
+from relay.channels.credentials import credential_disable, credential_enable, credential_remove
+from relay.channels.services import ChannelTerms, channel_enable, channel_set
 from relay.management.terms import add_terms, credentials_of, terms_of
 
 NOTHING = ChannelTerms()

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from typing_extensions import override
 
 from accounts.management.base import Answer, ContractCommand
-from relay.channel_trial import channel_test
+from relay.channels.trial import channel_test
 
 
 class Command(ContractCommand):

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from relay.channels import NewChannel, channel_add
+from relay.channels.services import NewChannel, channel_add
 from tests.adversary.gateway import Customer, Gateway
 from tests.adversary.upstream import end
 from tests.factories import ACTOR

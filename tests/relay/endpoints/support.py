@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from billing.prices import price_set
+from billing.prices.services import price_set
 from tests.adversary.gateway import SCRIPTED, Customer, Gateway, now
 from tests.adversary.upstream import end
 from tests.factories import ACTOR

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from relay.bodies.uploads import READ_AHEAD_BYTES
 from relay.simulator.sounds import silence_make
-from relay.uploads import READ_AHEAD_BYTES
 from tests.adversary.gateway import MODEL, USD, Gateway, until
 from tests.adversary.upstream import STREAM_HEAD, json_response
 from tests.relay.endpoints.media import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from relay.meter import ChatStreamMeter
+from relay.metering.meter import ChatStreamMeter
 from relay.simulator.tokens import Tokenizer
 from tests.adversary.gateway import CHAT, SCRIPTED, USD, Gateway, body_of, charge_of
 from tests.adversary.upstream import DONE, FINISH, STREAM_HEAD, end, said, usage_chunk

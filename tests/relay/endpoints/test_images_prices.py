@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.catalog import Quote
+from billing.prices.catalog import Quote
 from billing.pricing import (
     INPUT_IMAGE_TOKENS,
     PARTIAL_IMAGE_TOKENS,
@@ -19,7 +19,7 @@ from billing.pricing import (
 from relay.endpoints.image_prices import measure_images, reserve_images
 from relay.endpoints.image_request import Pictures, form_value
 from relay.errors import RelayError
-from relay.settlement import price
+from relay.metering.settlement import price
 
 TIERS = {
     "default": {

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from billing.catalog import PricedModel
+from billing.prices.catalog import PricedModel
 from relay.model_list import model_document
 
 TODAY = dt.datetime.now(dt.UTC).date()

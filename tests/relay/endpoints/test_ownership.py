@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import NewChannel, channel_add
+from relay.channels.services import NewChannel, channel_add
 from tests.adversary.gateway import MODEL, USD, Customer, Gateway, Worker
 from tests.adversary.upstream import json_response
 from tests.factories import ACTOR

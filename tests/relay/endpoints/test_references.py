@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.json_members import read_members
-from relay.namespaces import MAX_LENGTH, Namespace, Namespaces
-from relay.references import ID_FIELDS, Reference, id_references
+from relay.bodies.json_members import read_members
+from relay.tenancy.namespaces import MAX_LENGTH, Namespace, Namespaces
+from relay.tenancy.references import ID_FIELDS, Reference, id_references
 
 FIELDS = frozenset({"previous_response_id", "conversation", "prompt", "input", "tools"})
 

@@ -8,7 +8,7 @@ import pytest
 from relay.endpoints.response_answers import response_answer
 from relay.endpoints.response_meter import ResponseStreamMeter
 from relay.errors import upstream_failed
-from relay.meter import KEEP_ALIVE
+from relay.metering.meter import KEEP_ALIVE
 from tests.relay.endpoints.test_responses import CREATED, ONE, TWO, events, response, said, usage
 
 ITEM = {"type": "message", "id": "msg_1", "status": "completed"}

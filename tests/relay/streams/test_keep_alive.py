@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from relay.meter import KEEP_ALIVE
+from relay.metering.meter import KEEP_ALIVE
 from tests.adversary.gateway import SCRIPTED, USD, Customer, Gateway, body_of, charge_of, until
 from tests.adversary.upstream import DONE, FINISH, STREAM_HEAD, end, said, usage_chunk
 from tests.relay.streams.clients import WAYS, Client

@@ -8,7 +8,7 @@ import pytest
 
 from relay import relaying
 from relay.endpoints import chat
-from relay.tokenizer import tight_prompt_bound
+from relay.metering.tokenizer import tight_prompt_bound
 from tests.adversary.gateway import MODEL, USD, Gateway, until
 
 # Half of its official price, in nano-USD a token; a model of a known vocabulary.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.price_book_loading import price_book_load
+from billing.prices.book_loading import price_book_load
 from tests.adversary.conftest import empty_gateway, gateway, pytest_asyncio_loop_factories
 from tests.adversary.gateway import Gateway, now
 from tests.factories import ACTOR

@@ -6,8 +6,9 @@
 import re
 from pathlib import Path
 
-from relay import idempotency, idempotency_store
 from relay.endpoints.table import ENDPOINTS, BodyKind, Endpoint
+from relay.idempotency import calls as idempotency
+from relay.idempotency import store as idempotency_store
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "api.md").read_text()

@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from relay import idempotency
+from relay.bodies.uploads import MEMORY_BYTES
 from relay.endpoints.table import BodyKind
+from relay.idempotency import calls as idempotency
 from relay.jobs import idempotency_keys_delete
 from relay.simulator.sounds import silence_make
-from relay.uploads import MEMORY_BYTES
 from tests.adversary.gateway import SCRIPTED, USD, Customer, Gateway, body_of, until
 from tests.adversary.upstream import STREAM_HEAD, end, said, usage_of
 from tests.adversary.upstream import answer as whole_answer

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
-from relay import ownership
 from relay.endpoints.table import ID, BodyKind
+from relay.tenancy import ownership
 from tests.adversary.gateway import USD, Gateway
 from tests.faults.http_client import Answer
 from tests.relay.simulator.support import BOUNDARY

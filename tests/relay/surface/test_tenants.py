@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from relay.bodies.fields import NAMESPACED
 from relay.endpoints.table import BodyKind
-from relay.fields import NAMESPACED
 from tests.adversary.gateway import USD, Customer, Gateway
 from tests.relay.simulator.support import BOUNDARY
 from tests.relay.surface.calls import EXAMPLES, OFFERED, error_of, path_of, send
