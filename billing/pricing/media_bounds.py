@@ -4,8 +4,10 @@ Note [What bounds media]. Upstream publishes prices and limits of media, but few
 These bounds are what was published or measured, rounded up. Where somebody still gets beyond one,
 the charge is what upstream reports and the record says `bound_exceeded`.
 
-- Audio of unknown length is at most what its bytes hold at the lowest bit rate that speech codecs
-  are used with. Only lossless silence is denser.
+- Audio is as long as its frames or samples where these can be counted while it passes. Else it is
+  at most what its bytes hold at the lowest bit rate that speech codecs are used with, or what its
+  container says if that is more: never less, since anybody can write a time into a header.
+  Silence may be denser. Where it says so behind what was held for, upstream does not get its end.
 - A transcript has fewer tokens a second than anybody speaks; audio itself is 10 tokens a second.
 - A voice makes 20 tokens a second. The slowest languages have 4 characters a second.
 - An image is made of q x q patches, fewer if it is not square, times a factor that grows with its

@@ -55,6 +55,9 @@ class FormReader:
         self._sound: DurationMeter | None = None
         self._sounds = 0
         self._measured: int | None = None
+        self._is_counted = False
+        self.most_milliseconds: int | None = None
+        """What is set aside pays for no longer sound: then upstream does not get its end."""
 
     def feed(self, chunk: bytes) -> None:
         """Raises RelayError."""
@@ -70,9 +73,17 @@ class FormReader:
         """The body has ended. Raises RelayError if the form has not."""
         try:
             self._splitter.close()
-            self.is_read = True
         except InvalidForm as error:
             raise _invalid(error) from None
+        self.is_read = True
+        most, length = self.most_milliseconds, self.milliseconds
+        if most is not None and length is not None and length > most:
+            raise InvalidRequest(
+                f"The file says that it lasts {length} ms; of this size no more than {most} ms are"
+                " expected. Send it in a less compressed format.",
+                param=SOUND_FIELD,
+                code="audio_too_long",
+            )
 
     # --- What is known of it ---------------------------------------------------------------------
 
@@ -108,6 +119,11 @@ class FormReader:
         Of several sounds upstream may take any: then nothing is known.
         """
         return self._measured if self._sounds == 1 else None
+
+    @property
+    def is_counted(self) -> bool:
+        """Nobody could make the sound longer than `milliseconds`."""
+        return self._sounds == 1 and self._is_counted
 
     # --- Inside ----------------------------------------------------------------------------------
 
@@ -163,7 +179,8 @@ class FormReader:
         if part.name in self._single:
             self.spans[part.name] = (self._part_start, self.position)
         if self._sound is not None:
-            self._measured, self._sound = self._sound.close(), None
+            self._measured = self._sound.close()
+            self._is_counted, self._sound = self._sound.is_counted, None
 
 
 def _invalid(error: InvalidForm, *, param: str | None = None) -> RelayError:

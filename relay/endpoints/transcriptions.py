@@ -6,6 +6,7 @@ reply or, failing that, the file itself names; where none does, by the file's si
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from io import StringIO
@@ -47,13 +48,17 @@ USUAL_BYTES_PER_SECOND: Final = 8_000
 TOKENS_PER_SECOND: Final = 10
 # At the usual speed somebody says a few words a second.
 WRITTEN_TOKENS_PER_SECOND: Final = 5
+# Nobody speaks faster for long.
+FASTEST_CHARACTERS_PER_SECOND: Final = 25
 # No model reads a longer prompt: what is beyond it is cut off, or refused.
 MAX_PROMPT_TOKENS: Final = 16_000
+# Nothing is sent without a hold, even if there is no sound in the file.
 LEAST_MILLISECONDS: Final = 1_000
 _SINGLE: Final = frozenset(
     {"model", "response_format", "stream", "language", "prompt", "temperature", *NAMESPACED}
 )
 _TEXTS: Final = frozenset({"text", "srt", "vtt"})
+_SUBTITLE_END: Final = re.compile(r"--> (?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})")
 _MARKUP: Final = re.compile(rb"\s*<(?:!doctype|html|\?xml)", re.IGNORECASE)
 
 
@@ -79,10 +84,19 @@ class TranscriptionRequest:
 
     @property
     def most_milliseconds(self) -> int:
-        """As long as any sound of that size can be."""
+        """The sound is no longer, whatever its file says of it.
+
+        A length that was counted is the length; one that is only written down may be too short.
+        """
+        measured, form = self.measured_milliseconds, self.upload.form
         size = self.upload.most_file_bytes
-        most = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
-        return audio_bound_milliseconds(most)
+        by_size = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
+        most = audio_bound_milliseconds(by_size)
+        if measured is not None:
+            # Upstream rounds to whole seconds.
+            rounded = -(-measured // 1_000) * 1_000 + 1_000
+            most = rounded if form.is_counted else max(most, rounded)
+        return min(max(most, LEAST_MILLISECONDS), MAX_UNITS)
 
     @property
     def measured_milliseconds(self) -> int | None:
@@ -97,6 +111,16 @@ class TranscriptionRequest:
         size = self.upload.most_file_bytes
         most = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
         return -(-most * 1_000 // USUAL_BYTES_PER_SECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundReservation(FlatReservation):
+    most_milliseconds: int
+
+    @override
+    def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None:
+        """How long the sound may turn out to be when its end has come."""
+        return self.most_milliseconds if strict else None
 
 
 class TranscriptAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,8 +232,8 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
         *,
         organization_id: int,
         policy: HoldPolicy,
-    ) -> FlatReservation:
-        return _reserve(request, quote, organization_id, most=request.most_milliseconds)
+    ) -> SoundReservation:
+        return _reserve(request, quote, organization_id)
 
     @override
     async def gather(self, request: TranscriptionRequest) -> None:
@@ -226,12 +250,7 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
         upstream_models: set[str],
     ) -> Closer:
         """By the file itself, which is all here now."""
-        most = request.most_milliseconds
-        measured = request.measured_milliseconds
-        if measured is not None:
-            # Upstream rounds to whole seconds.
-            most = min(most, -(-measured // 1_000) * 1_000 + 1_000)
-        return Closer(_reserve(request, quote, organization_id, most=most), was_dear=True)
+        return Closer(_reserve(request, quote, organization_id), was_dear=True)
 
     @override
     def measure(
@@ -248,9 +267,14 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
         told = _told_milliseconds(reading.duration)
         if told is not None and terms.prices_unit(INPUT_AUDIO):
             return Measure(units_usage({INPUT_AUDIO: told}), "upstream", flags)
+        length = told or request.usual_milliseconds
         if told is None and request.measured_milliseconds is None:
             flags = (*flags, "guessed_duration")
-        return _by_duration(request, told or request.usual_milliseconds, text, terms, flags)
+        elif told is None and not request.upload.form.is_counted:
+            least = _least_milliseconds(text)
+            if length < least:
+                length, flags = least, (*flags, "doubted_duration")
+        return _by_duration(request, length, text, terms, flags)
 
     # --- Upstream --------------------------------------------------------------------------------
 
@@ -272,6 +296,7 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
         output_cap: int | None,
         namespaced: Mapping[str, str],
     ) -> bytes | BodyStream:
+        request.upload.form.most_milliseconds = output_cap
         changes = dict(namespaced)
         if upstream_model != request.model:
             changes["model"] = upstream_model
@@ -292,18 +317,15 @@ def _is_known(form: FormReader) -> bool:
     return form.has("model") and not form.is_inside_field
 
 
-def _reserve(
-    request: TranscriptionRequest, quote: Quote, organization_id: int, *, most: int
-) -> FlatReservation:
+def _reserve(request: TranscriptionRequest, quote: Quote, organization_id: int) -> SoundReservation:
     prompt = len((request.upload.form.text("prompt") or "").encode())
-    # Nothing is sent without a hold, even if there is no sound in the file.
-    most = max(most, LEAST_MILLISECONDS)
+    most = request.most_milliseconds
     usual = max(min(most, request.usual_milliseconds), LEAST_MILLISECONDS)
     heard, written = transcription_bound_tokens(most)
     usual_seconds = -(-usual // 1_000)
     # A prompt that comes behind the file is as long as a form lets it be.
     longest = prompt if request.upload.form.is_read else MAX_PROMPT_TOKENS
-    return reserve_ways(
+    flat = reserve_ways(
         Ways(
             most=(
                 UsageBounds(counts={INPUT_AUDIO: most}),
@@ -321,6 +343,7 @@ def _reserve(
         organization_id=organization_id,
         service_tier=None,
     )
+    return SoundReservation(hold=flat.hold, most_milliseconds=most)
 
 
 def _told_milliseconds(duration: object) -> int | None:
@@ -334,6 +357,17 @@ def _told_milliseconds(duration: object) -> int | None:
         return milliseconds(duration) or None
     except AbsurdUsage:
         return None
+
+
+def _least_milliseconds(text: str) -> int:
+    """No sound with this transcript is shorter: of subtitles, the last one ends no earlier."""
+    ends = [
+        ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1_000 + int(thousandths)
+        for hours, minutes, seconds, thousandths in _SUBTITLE_END.findall(text)
+    ]
+    if ends:
+        return max(ends)
+    return -(-len(text) * 1_000 // FASTEST_CHARACTERS_PER_SECOND)
 
 
 def _by_duration(

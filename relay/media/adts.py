@@ -33,6 +33,7 @@ def parse_adts(source: Source) -> Parsing:
             rate = rate or _RATES[place]
             samples += _BLOCK_SAMPLES * (1 + (head[6] & 3))
             source.skip(size - _HEAD)
+            source.counted_bytes = source.position
     except EndOfSound:
         pass
     return milliseconds(samples, per_second=rate)

@@ -44,6 +44,11 @@ class DurationMeter:
             if len(self._mark) == _MARK_BYTES:
                 self._begin(bytes(self._mark))
 
+    @property
+    def is_counted(self) -> bool:
+        """Nobody could make the sound longer than it was found to be; once it is closed."""
+        return self._feeder is not None and self._feeder.is_counted
+
     def close(self) -> int | None:
         """The milliseconds of the sound, or None if they cannot be known; the file has ended."""
         return self._feeder.close() if self._feeder is not None else None

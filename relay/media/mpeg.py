@@ -66,6 +66,7 @@ def parse_mpeg(source: Source) -> Parsing:
             frames += 1
             total += frame.samples
             source.skip(frame.size - _HEAD - more)
+            source.counted_bytes = source.position - skipped
             head = yield from source.read(_HEAD)
     except EndOfSound:
         return -(-total * 1_000 // rate) if frames >= _LEAST_FRAMES else None

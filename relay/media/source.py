@@ -10,6 +10,8 @@ from typing import Final
 # Seconds of work: more than real files of the upload limit take; a hostile one is given up on.
 MAX_STEPS: Final = 600_000
 MAX_READ_BYTES: Final = 65_536
+# Tags, mostly. At the lowest bit rate of MPEG audio that would be one second of sound.
+MAX_UNCOUNTED_BYTES: Final = 1_000
 
 Parsing = Generator[tuple[int, int], bytes, int | None]
 """Yields how many bytes to skip and then how many to read; returns the milliseconds."""
@@ -24,13 +26,15 @@ class EndOfSound(Exception):
 class Source:
     """What a parser reads from; positions are counted from the start of the file."""
 
-    __slots__ = ("_skip", "position", "total")
+    __slots__ = ("_skip", "counted_bytes", "position", "total")
 
     def __init__(self) -> None:
         self._skip = 0
         self.position = 0
         self.total = 0
         """All bytes that there were so far: at the end of the sound the size of the file."""
+        self.counted_bytes = 0
+        """In how many of them a decoder finds just what was counted, whatever is said of it."""
 
     def read(self, size: int) -> Reading:
         """Raises EndOfSound."""
@@ -90,6 +94,15 @@ class Feeder:
                 self._stop(stop.value)
                 return len(buffer)
             position = end
+
+    @property
+    def is_counted(self) -> bool:
+        """The sound is no longer than was found: no decoder could find more in what is left.
+
+        The times that most containers write down say nothing about what is in them.
+        """
+        counted = self._source.counted_bytes
+        return counted > 0 and self._source.total - counted <= MAX_UNCOUNTED_BYTES
 
     def close(self) -> int | None:
         """The file has ended: the milliseconds, if the parser could find them."""

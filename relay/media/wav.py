@@ -24,10 +24,20 @@ def parse_wav(source: Source) -> Parsing:
             form = yield from source.read(min(size, _BLOCK_FORMAT_BYTES))
             source.skip(size - len(form) + size % 2)
         elif kind == b"data" and form:
+            start = source.position
             length = yield from _data_length(source, size)
+            if _is_plain(form):
+                source.counted_bytes = start + length
             return _duration(length, form=form)
         else:
             source.skip(size + size % 2)
+
+
+def _is_plain(form: bytes) -> bool:
+    """Samples without compression, in blocks as large as they are: there is one way to read it."""
+    channels, bits = int.from_bytes(form[2:4], "little"), int.from_bytes(form[14:16], "little")
+    is_uncompressed = int.from_bytes(form[:2], "little") in _UNCOMPRESSED
+    return is_uncompressed and int.from_bytes(form[12:14], "little") == channels * -(-bits // 8)
 
 
 def _duration(length: int, *, form: bytes) -> int | None:

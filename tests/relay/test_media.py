@@ -40,6 +40,15 @@ def measured(data: bytes, *, size: int = 4_096) -> int | None:
     return meter.close()
 
 
+def is_counted(data: bytes, *, size: int = 4_096) -> bool:
+    """Whether nobody could find a longer sound in it."""
+    meter = DurationMeter()
+    for start in range(0, len(data), size):
+        meter.feed(data[start : start + size])
+    meter.close()
+    return meter.is_counted
+
+
 def sample(name: str) -> bytes:
     return (SAMPLES / name).read_bytes()
 
@@ -132,6 +141,37 @@ def test_a_sound_with_much_rubbish_in_it_is_not_measured() -> None:
     frame = silence_make(0.024, form="mp3")
     assert measured(frame * 9 + bytes(10_000) + frame) == 240
     assert measured(frame * 9 + bytes(20_000) + frame * 99) is None
+
+
+COUNTED = {"constant.mp3", "layer2.mpga", "pcm.wav", "variable.mp3"}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("size", [7, 1_000_000])
+def test_only_what_is_in_a_file_is_counted_and_not_what_it_says(name: str, size: int) -> None:
+    assert is_counted(sample(name), size=size) == (name in COUNTED)
+
+
+def test_what_may_hide_a_longer_sound_is_not_counted() -> None:
+    mp3, aac = silence_make(2, form="mp3"), silence_make(2, form="aac")
+    assert is_counted(mp3)
+    assert is_counted(aac)
+    assert is_counted(mp3 + b"TAG" + bytes(125))
+    assert not is_counted(mp3 + bytes(2_000))
+    assert not is_counted(aac + bytes(2_000) + aac)
+    assert not is_counted(b"")
+
+
+def test_a_wav_that_can_be_read_in_two_ways_is_not_counted() -> None:
+    data = wav(2.5)
+    assert is_counted(data)
+    # Blocks of 65,535 bytes would make it short; a decoder goes by the samples.
+    assert not is_counted(data[:32] + pack("<H", 65_535) + data[34:])
+    # Its data is said to end early: some read on.
+    assert not is_counted(data[:40] + pack("<I", 100) + data[44:])
+    assert not is_counted(data + b"data" + pack("<I", 10**6) + bytes(10**6))
+    # GSM, of which nothing is known but what it says.
+    assert not is_counted(data[:20] + pack("<H", 0x31) + data[22:])
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from billing.pricing import audio_bound_milliseconds
 from relay.bodies.uploads import READ_AHEAD_BYTES
 from relay.simulator.sounds import silence_make
 from tests.adversary.gateway import MODEL, USD, Gateway, until
-from tests.adversary.upstream import STREAM_HEAD, json_response
+from tests.adversary.upstream import STREAM_HEAD, end, json_response
 from tests.relay.endpoints.media import (
     BOUNDARY,
     HEARD_SECOND_NANO_USD,
@@ -192,6 +194,103 @@ async def test_who_is_poor_is_asked_for_what_the_sound_costs(gateway: Gateway) -
     assert (record.hold_nano_usd, record.charge_nano_usd) == (enough, 60 * HEARD_SECOND_NANO_USD)
     answer = await send_form(gateway, customer, PATH, body)
     assert (answer.status, told(answer)["code"]) == (429, "insufficient_quota")
+
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+LYING = ["moov_first.m4a", "recorded.webm", "opus.ogg", "plain.flac", "adpcm.wav"]
+
+
+@pytest.mark.parametrize("name", LYING)
+async def test_no_header_makes_a_strict_hold_too_small(gateway: Gateway, name: str) -> None:
+    """The file says that it lasts a second or two; upstream finds as much as fits into it."""
+    sound = (SAMPLES / name).read_bytes() + bytes(100_000)
+    milliseconds = audio_bound_milliseconds(len(sound))
+    reply = {"text": "Hi", "usage": {"type": "duration", "seconds": milliseconds // 1_000}}
+    await media_says(gateway, json_response(200, reply))
+    body = form(MODEL_FIELD, ("file", name, sound))
+    customer = await gateway.customer(10 * USD, strict=True)
+    assert (await send_form(gateway, customer, PATH, body)).status == 200
+    (record,) = await gateway.records(1)
+    assert record.charge_nano_usd == milliseconds // 1_000 * HEARD_SECOND_NANO_USD
+    assert record.charge_nano_usd <= record.hold_nano_usd
+    assert record.flags == []
+    poor = await gateway.customer(10 * HEARD_SECOND_NANO_USD, strict=True)
+    answer = await send_form(gateway, poor, PATH, body)
+    assert (answer.status, told(answer)["code"]) == (429, "insufficient_quota")
+
+
+def silent_flac(hours: int, *, size: int) -> bytes:
+    """Silence packs so well that a small file of it can last for days."""
+    samples = hours * 3_600 * 8_000
+    packed = (8_000 << 44 | samples).to_bytes(8)
+    return b"fLaC\x80\0\0\x22" + bytes(10) + packed + bytes(16) + bytes(size)
+
+
+async def test_a_sound_beyond_all_expectation_is_held_for_or_never_complete(
+    gateway: Gateway,
+) -> None:
+    got: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        got.append(await peer.left())
+
+    await scripted(gateway, script)
+    small = form(MODEL_FIELD, ("file", "a.flac", silent_flac(10, size=1_000)))
+    large = form(MODEL_FIELD, ("file", "a.flac", silent_flac(1_000, size=1_000_000)))
+    customer = await gateway.customer(USD, strict=True)
+    # What is here before it is sent says how much has to be held.
+    answer = await send_form(gateway, customer, PATH, small)
+    assert (answer.status, told(answer)["code"]) == (429, "insufficient_quota")
+    # What passes through is seen when it has passed.
+    answer = await send_form(gateway, customer, PATH, large)
+    assert (answer.status, told(answer)["code"]) == (400, "audio_too_long")
+    await until(lambda: bool(got), "the end of the upload")
+    assert len(got[0]) < len(large)
+    record = await gateway.record()
+    assert (record.charge_nano_usd, record.status) == (0, 400)
+
+
+async def test_on_standard_holds_it_is_charged_as_upstream_says(gateway: Gateway) -> None:
+    seconds = 100 * 3_600
+    reply = {"text": "", "usage": {"type": "duration", "seconds": seconds}}
+    await media_says(gateway, json_response(200, reply))
+    large = form(MODEL_FIELD, ("file", "a.flac", silent_flac(100, size=1_000_000)))
+    answer = await send_form(gateway, await gateway.customer(1_000 * USD), PATH, large)
+    assert answer.status == 200
+    assert (await gateway.record()).charge_nano_usd == seconds * HEARD_SECOND_NANO_USD
+
+
+SUBTITLES = "1\n00:00:00,000 --> 00:00:04,500\nHi\n\n2\n00:00:05,000 --> 01:00:00,250\nHo\n"
+
+
+TRANSCRIPTS = {
+    "x" * 2_500: 100_000,
+    SUBTITLES: 3_600_250,
+    "WEBVTT\n\n00:00.000 --> 00:59.000\nHi\n": 59_000,
+}
+
+
+async def test_a_transcript_is_believed_before_a_header(gateway: Gateway) -> None:
+    replies = [
+        f"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {len(text)}\r\n\r\n{text}"
+        for text in TRANSCRIPTS
+    ]
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(replies.pop(0).encode())
+        await end(peer)
+
+    await scripted(gateway, script)
+    customer = await gateway.customer(USD)
+    sound = ("file", "a.m4a", (SAMPLES / "moov_first.m4a").read_bytes())
+    body = form(MODEL_FIELD, ("response_format", "text"), sound)
+    for _ in TRANSCRIPTS:
+        assert (await send_form(gateway, customer, PATH, body)).status == 200
+    records = await gateway.records(len(TRANSCRIPTS))
+    for record, milliseconds in zip(records, TRANSCRIPTS.values(), strict=True):
+        assert record.charge_nano_usd == -(-milliseconds * HEARD_SECOND_NANO_USD // 1_000)
+        assert (record.usage_source, record.flags[0]) == ("estimated", "doubted_duration")
 
 
 LARGE = form(("model", SCRIPTED_EAR), ("file", "a.mp3", bytes(24 * 2**20)), ("language", "en"))
