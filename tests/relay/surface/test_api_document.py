@@ -50,7 +50,7 @@ def test_the_numbers_are_the_codes() -> None:
 
 
 def test_every_error_of_a_key_is_explained() -> None:
-    source = (ROOT / "relay" / "idempotency_errors.py").read_text()
+    source = (ROOT / "relay" / "idempotency" / "errors.py").read_text()
     codes = re.findall(r'code="(\w+)"', source)
     assert len(codes) == 5
     assert [code for code in codes if f"`{code}`" not in TEXT] == []
