@@ -36,6 +36,7 @@ from billing.pricing.media_bounds import (
     speech_bound_tokens,
     transcription_bound_tokens,
 )
+from billing.pricing.plain_usage import plain_usage
 from billing.pricing.rates import (
     DEFAULT_TIER,
     NO_TOKEN_RATES,
@@ -134,6 +135,7 @@ __all__ = [
     "matching_images",
     "milliseconds",
     "output_bound_tokens",
+    "plain_usage",
     "prompt_bound_tokens",
     "speech_bound_milliseconds",
     "speech_bound_tokens",

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from math import lcm
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from billing.money import BIGINT_MAX, MAX_DISCOUNT_PPM, PICO_PER_NANO, PPM, InvalidMoney
 from billing.pricing.counts import NO_COUNTS
@@ -18,7 +19,7 @@ class ChargeTooLarge(ValueError):
     """The cost does not fit the ledger's integers; nothing that upstream sells costs so much."""
 
 
-class Charge(NamedTuple):
+class Charge(Struct, frozen=True, gc=False):
     official_cost_nano_usd: int
     charge_nano_usd: int
     unpriced_units: tuple[str, ...] = ()  # What was used, has no price, and is not in the amounts.

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import lcm
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from billing.money import PICO_PER_NANO, InvalidMoney, parse_usd, rate_pico_usd
 from billing.pricing.counts import UNKNOWN_PREFIX
@@ -103,7 +106,7 @@ class Rates:
         return type(self)(**dearest, call_pico_usd=fee)
 
 
-class ServedRates(NamedTuple):
+class ServedRates(Struct, frozen=True):
     """The rates that a reply is billed at; `is_priced` is False where they had to stand in."""
 
     rates: Rates
@@ -148,7 +151,13 @@ class PriceTerms:
     max_output_tokens: int | None = None
     output_cap_field: OutputCapField = "max_completion_tokens"
 
+    _served: Mapping[str, ServedRates] = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
+        served = {
+            tier: ServedRates(rates, tier, is_priced=True) for tier, rates in self.tiers.items()
+        }
+        object.__setattr__(self, "_served", served)  # Every charge asks for one of them.
         if not self.tiers and self.unit_rates and self.long_context is None:
             return
         long_tiers = self.tiers if self.long_context is None else self.long_context.tiers
@@ -187,13 +196,13 @@ class PriceTerms:
         is_priced = tier in self.tiers
         if not is_priced:
             tier = DEFAULT_TIER
-        rates = self.tiers[tier]
         if self.long_context is None or prompt_tokens <= self.long_context.above_tokens:
-            return ServedRates(rates, tier, is_priced)
+            served = self._served[tier]
+            return served if is_priced else replace(served, is_priced=False)
         long_rates = self.long_context.tiers.get(tier)
         if long_rates is not None:
             return ServedRates(long_rates, tier, is_priced)
-        stand_in = rates.dearer(self.long_context.tiers[DEFAULT_TIER])
+        stand_in = self.tiers[tier].dearer(self.long_context.tiers[DEFAULT_TIER])
         return ServedRates(stand_in, tier, is_priced=False)
 
     def dearest_rates(
@@ -216,16 +225,15 @@ class PriceTerms:
                     dearest = dearest.dearer(rates)
         return dearest
 
-    def limit_breach(self, usage: Usage, *, choices: int = 1) -> str | None:
-        """Why the usage cannot come from this model, where the price book knows its limits."""
-        if self.context_tokens is not None and usage.prompt_tokens > self.context_tokens:
-            return "prompt_tokens exceed the model's context"
-        if (
-            self.max_output_tokens is not None
-            and usage.completion_tokens > self.max_output_tokens * choices
-        ):
-            return "completion_tokens exceed the model's output limit"
-        return None
+    def breaks_limits(self, usage: Usage, prompts: int = 1, choices: int = 1) -> bool:
+        """Whether so much cannot come from this model, where the price book knows its limits.
+
+        They hold for each of the call's prompts, and for each of its choices.
+        """
+        context, most = self.context_tokens, self.max_output_tokens
+        return (context is not None and usage.prompt_tokens > context * prompts) or (
+            most is not None and usage.completion_tokens > most * choices
+        )
 
 
 def tiers_from_data(data: object) -> dict[str, Rates]:

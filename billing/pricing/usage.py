@@ -51,23 +51,25 @@ class Usage(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int] = NO_COUNTS
 
     def __post_init__(self) -> None:
-        cached = (
-            self.cached_input_tokens
-            + self.cached_input_audio_tokens
-            + self.cached_input_image_tokens
-        )
-        fresh = self.input_tokens + self.input_audio_tokens + self.input_image_tokens
-        if cached + fresh + self.cache_write_tokens != self.prompt_tokens:
+        # Said one by one, not in a loop: every call that is charged comes by here.
+        text, audio, image = self.input_tokens, self.input_audio_tokens, self.input_image_tokens
+        cached_text, cached_audio = self.cached_input_tokens, self.cached_input_audio_tokens
+        cached_image, written = self.cached_input_image_tokens, self.cache_write_tokens
+        cached = cached_text + cached_audio + cached_image
+        if cached + text + audio + image + written != self.prompt_tokens:
             raise AbsurdUsage("the input buckets do not add up to prompt_tokens")
-        output = self.output_tokens + self.output_audio_tokens + self.output_image_tokens
-        if output != self.completion_tokens:
+        output, spoken = self.output_tokens, self.output_audio_tokens
+        drawn = self.output_image_tokens
+        if output + spoken + drawn != self.completion_tokens:
             raise AbsurdUsage("the output buckets do not add up to completion_tokens")
         if cached != self.cached_tokens:
             raise AbsurdUsage("the cached buckets do not add up to cached_tokens")
         if not 0 <= self.reasoning_tokens <= self.completion_tokens:
             raise AbsurdUsage("reasoning_tokens exceed completion_tokens")
-        # The sums above would hide a negative bucket behind a larger one.
-        if min(_buckets(self)) < 0:
+        # The sums above would hide a negative bucket behind a larger one. One negative number
+        # among them makes all of them together, bit by bit, negative.
+        inputs = text | audio | image | cached_text | cached_audio | cached_image | written
+        if inputs | output | spoken | drawn < 0:
             raise AbsurdUsage("a bucket is negative")
         if self.counts is not NO_COUNTS:
             force_setattr(self, "counts", Counts(self.counts) or NO_COUNTS)
@@ -78,7 +80,15 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     def units(self) -> dict[str, int]:
         """The billed buckets that are not empty, and the counts."""
-        units = {name: count for name, count in zip(BUCKETS, _buckets(self), strict=True) if count}
+        units = {
+            "input_tokens": self.input_tokens,
+            "cached_input_tokens": self.cached_input_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "output_tokens": self.output_tokens,
+        }
+        if sum(units.values()) != self.total_tokens:  # Else it is text alone, as nearly always.
+            units = dict(zip(BUCKETS, _buckets(self), strict=True))
+        units = {name: count for name, count in units.items() if count}
         if self.counts is not NO_COUNTS:
             units.update(self.counts)
         return units

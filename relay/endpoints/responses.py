@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
+from msgspec.structs import replace
 from typing_extensions import override
 
 from billing.prices.catalog import Quote
@@ -119,7 +120,7 @@ class ResponsesHandler(_ResponseHandler):
         )
         if not fees or measure.usage is None:
             return measure
-        return measure._replace(usage=with_counts(measure.usage, fees))
+        return replace(measure, usage=with_counts(measure.usage, fees))
 
     @override
     def meter(self, request: ResponseRequest, response: UpstreamResponse) -> StreamMeter | None:

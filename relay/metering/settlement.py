@@ -1,7 +1,7 @@
 """What a call costs: by what upstream reported or, failing that, by what was delivered. Pure."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -14,8 +14,10 @@ from billing.pricing import (
     PriceTerms,
     Usage,
     charge,
+    plain_usage,
     unknown_usage_counts,
     unknown_usage_keys,
+    usage_from_openai,
     with_counts,
 )
 
@@ -37,7 +39,7 @@ class Reading(Protocol):
         ...
 
 
-class Measure(NamedTuple):
+class Measure(Struct, frozen=True, gc=False):
     """What a call used, and how that is known."""
 
     usage: Usage | None = None
@@ -59,11 +61,12 @@ class Price(Struct, frozen=True, kw_only=True):
 
 
 NOTHING = Price()
+_ABSURD = ("absurd_usage",)
 
 
 def price(measure: Measure, quote: Quote, *, served_tier: str | None, cost_ppm: int) -> Price:
     """Price the call by the tier that was served. `cost_ppm` is what the operator pays of it."""
-    usage, source, flags = measure
+    usage, source, flags = measure.usage, measure.source, measure.flags
     if usage is None:
         return Price(flags=flags)
     served = quote.terms.rates_for(served_tier, usage.prompt_tokens)
@@ -120,26 +123,21 @@ def reported_usage(
     """What upstream reported, if it can be true, and flags of what was odd about it."""
     if raw is None:
         return None, ()
+    if read is usage_from_openai:
+        plain = plain_usage(raw)
+        if plain is not None:
+            return (None, _ABSURD) if terms.breaks_limits(plain, *shape) else (plain, ())
     if type(raw) is not dict and not isinstance(raw, Mapping):
-        return None, ("absurd_usage",)
+        return None, _ABSURD
     try:
         usage = read(raw)
     except AbsurdUsage:
-        return None, ("absurd_usage",)
-    if _breaks_limits(usage, terms, *shape):
-        return None, ("absurd_usage",)
+        return None, _ABSURD
+    if terms.breaks_limits(usage, *shape):
+        return None, _ABSURD
     if unknown_usage_keys(raw):
         return with_counts(usage, unknown_usage_counts(raw)), ("unknown_usage_keys",)
     return usage, ()
-
-
-def _breaks_limits(usage: Usage, terms: PriceTerms, prompts: int, choices: int) -> bool:
-    if prompts == 1:
-        return terms.limit_breach(usage, choices=choices) is not None
-    context, most = terms.context_tokens, terms.max_output_tokens
-    return (context is not None and usage.prompt_tokens > context * prompts) or (
-        most is not None and usage.completion_tokens > most * choices
-    )
 
 
 def text_usage(prompt_tokens: int, completion_tokens: int = 0) -> Usage:

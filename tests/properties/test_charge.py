@@ -27,6 +27,8 @@ from billing.pricing import (
     charge,
     cost_upper_bound,
     dearest_unit,
+    plain_usage,
+    unknown_usage_keys,
     usage_from_images,
     usage_from_openai,
     usage_from_responses,
@@ -291,6 +293,47 @@ def test_garbage_is_refused_or_adds_up(totals: dict[str, Any], details: dict[str
         return
     assert usage.prompt_tokens == totals["prompt_tokens"]
     assert 0 <= usage.total_tokens <= 2 * MAX_TOKENS
+
+
+FEW = st.sampled_from([None, 0, 1, 2, 3, True, 1.0, MAX_TOKENS, MAX_TOKENS + 1])
+PLAIN_PROMPT = st.fixed_dictionaries({"cached_tokens": FEW}, optional={"audio_tokens": FEW})
+PLAIN_COMPLETION = st.fixed_dictionaries(
+    {"reasoning_tokens": FEW}, optional={"rejected_prediction_tokens": FEW, "new_tokens": FEW}
+)
+
+
+@unhurried
+@given(
+    st.fixed_dictionaries(
+        {"prompt_tokens": FEW, "completion_tokens": FEW},
+        optional={
+            "total_tokens": FEW,
+            "prompt_tokens_details": st.one_of(st.none(), PLAIN_PROMPT),
+            "completion_tokens_details": st.one_of(st.none(), PLAIN_COMPLETION),
+        },
+    )
+)
+@example(
+    {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "total_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 1, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+)
+def test_usage_of_plain_text_is_what_the_reader_of_all_usage_says(raw: dict[str, Any]) -> None:
+    plain = plain_usage(raw)
+    if plain is not None:
+        assert plain == usage_from_openai(raw)
+        assert not unknown_usage_keys(raw)
+
+
+def test_usage_of_plain_text_is_read_in_one_step() -> None:
+    details = {"cached_tokens": 1, "audio_tokens": 0}
+    raw = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": details}
+    assert plain_usage(raw) == usage_from_openai(raw)
+    assert plain_usage(raw | {"completion_tokens": 2.0}) is None
 
 
 @unhurried

@@ -415,5 +415,5 @@ def test_usage_beyond_the_limits_of_the_model_is_named(
     )
     usage = text_usage(prompt, completion)
 
-    assert (terms.limit_breach(usage, choices=choices) is not None) is breaks
-    assert TIERED.limit_breach(usage, choices=choices) is None
+    assert terms.breaks_limits(usage, choices=choices) is breaks
+    assert not TIERED.breaks_limits(usage, choices=choices)

@@ -21,6 +21,7 @@ from billing.pricing import (
     PriceTerms,
     Rate,
     Rates,
+    ServedRates,
     Usage,
     charge,
     code_interpreter_unit,
@@ -185,7 +186,7 @@ def test_terms_tell_before_a_call_what_has_a_price() -> None:
     usage = Usage(input_tokens=1, prompt_tokens=1, counts={"characters": 1, "songs": 1})
     assert terms().unpriced_units(usage) == ("tokens", "songs")
     assert terms().unpriced_units(used(characters=1)) == ()
-    assert terms().rates_for("flex", 5) == (NO_TOKEN_RATES, "default", True)
+    assert terms().rates_for("flex", 5) == ServedRates(NO_TOKEN_RATES, "default", is_priced=True)
     assert terms().dearest_rates("priority") is NO_TOKEN_RATES
 
 
