@@ -106,16 +106,36 @@ CHECKS = (
              WHERE coalesce(l.spent_nano_usd, 0) <> coalesce(u.total, 0)""",
     ),
     Check(
-        invariant="revenue is what closed leases spent",
+        invariant="revenue is what closed leases spent and re-ratings changed",
         query="""
-            SELECT organization_id::text, format('revenue %%s, closed leases %%s',
-                   coalesce(e.total, 0), coalesce(l.spent, 0))
+            SELECT organization_id::text, format('revenue %%s, closed leases %%s, re-rated %%s',
+                   coalesce(e.total, 0), coalesce(l.spent, 0), coalesce(r.total, 0))
               FROM (SELECT organization_id, sum(amount_nano_usd) AS total FROM billing_ledgerentry
                      WHERE account = 'revenue' GROUP BY organization_id) e
               FULL JOIN (SELECT organization_id, sum(spent_nano_usd) AS spent
                            FROM billing_lease WHERE state = 'closed' AND kind = 'wallet'
                           GROUP BY organization_id) l USING (organization_id)
-             WHERE coalesce(e.total, 0) <> coalesce(l.spent, 0)""",
+              FULL JOIN (SELECT line.organization_id, sum(line.collected_nano_usd
+                                - coalesce(g.amount_nano_usd, 0)) AS total
+                           FROM billing_reratingline line
+                           LEFT JOIN billing_grant g ON g.id = line.grant_id
+                          GROUP BY line.organization_id) r USING (organization_id)
+             WHERE coalesce(e.total, 0) <> coalesce(l.spent, 0) + coalesce(r.total, 0)""",
+    ),
+    Check(
+        invariant="what a re-rating moved is what it changed of its calls",
+        query="""
+            SELECT line.id::text, format('calls %%s, difference %%s, waived %%s, grant %%s',
+                   coalesce(c.total, 0), line.difference_nano_usd, line.waived_nano_usd,
+                   g.amount_nano_usd)
+              FROM billing_reratingline line
+              LEFT JOIN (SELECT line_id, sum(difference_nano_usd) AS total
+                           FROM billing_reratedcall GROUP BY line_id) c ON c.line_id = line.id
+              LEFT JOIN billing_grant g
+                     ON g.id = line.grant_id AND g.organization_id = line.organization_id
+             WHERE coalesce(c.total, 0) <> line.difference_nano_usd - line.waived_nano_usd
+                OR line.grant_id IS NOT NULL
+               AND g.amount_nano_usd IS DISTINCT FROM -line.difference_nano_usd""",
     ),
     Check(
         invariant="a strict wallet owes nothing",
@@ -183,14 +203,22 @@ CHECKS = (
     Check(
         invariant="refunds of a call are its grants, and no more than its charge",
         query="""
-            SELECT r.request_id::text, format('refunds %%s, grants %%s, charge %%s',
-                   sum(r.amount_nano_usd), sum(g.amount_nano_usd), min(u.charge_nano_usd))
+            SELECT r.request_id::text, format('refunds %%s, grants %%s, charge %%s, re-rated %%s',
+                   sum(r.amount_nano_usd), sum(g.amount_nano_usd), min(u.charge_nano_usd),
+                   min(c.total))
               FROM billing_refund r
               LEFT JOIN billing_grant g ON g.id = r.grant_id
               LEFT JOIN billing_usagerecord u
                      ON u.request_id = r.request_id AND u.organization_id = g.organization_id
+              LEFT JOIN LATERAL (
+                   SELECT sum(change.difference_nano_usd) AS total
+                     FROM billing_reratedcall change
+                     JOIN billing_reratingline line ON line.id = change.line_id
+                    WHERE change.request_id = r.request_id
+                      AND (change.difference_nano_usd < 0 OR line.settled_at IS NOT NULL)) c ON true
              GROUP BY r.request_id
-            HAVING sum(r.amount_nano_usd) > coalesce(min(u.charge_nano_usd), 0)
+            HAVING sum(r.amount_nano_usd)
+                   > coalesce(min(u.charge_nano_usd) + coalesce(min(c.total), 0), 0)
                 OR sum(r.amount_nano_usd) <> sum(g.amount_nano_usd)""",
     ),
     Check(
@@ -201,6 +229,27 @@ CHECKS = (
               FROM billing_payment p LEFT JOIN billing_grant g ON g.id = p.grant_id
              WHERE p.state = 'paid' AND (g.organization_id, g.amount_nano_usd)
                    IS DISTINCT FROM (p.organization_id, p.amount_nano_usd)""",
+    ),
+    Check(
+        invariant="no more is taken back of a payment than was refunded or disputed",
+        query="""
+            SELECT id::text, format('refunded %%s, disputed %%s, collected %%s, written off %%s',
+                   refunded_nano_usd, disputed_nano_usd, collected_nano_usd, written_off_nano_usd)
+              FROM billing_payment
+             WHERE collected_nano_usd + written_off_nano_usd
+                   > least(amount_nano_usd, refunded_nano_usd + disputed_nano_usd)""",
+    ),
+    Check(
+        invariant="what was taken back of a wallet is what its reversals took",
+        query="""
+            SELECT w.organization_id::text, format('reversed %%s, entries %%s',
+                   w.reversed_nano_usd, coalesce(e.total, 0))
+              FROM billing_wallet w
+              LEFT JOIN (SELECT organization_id, -sum(amount_nano_usd) AS total
+                           FROM billing_ledgerentry
+                          WHERE account = 'wallet' AND reason = 'reversal'
+                          GROUP BY organization_id) e USING (organization_id)
+             WHERE w.reversed_nano_usd <> coalesce(e.total, 0)""",
     ),
     Check(
         invariant="no record waits to be set right",

@@ -13,6 +13,7 @@ from billing.credit.grants import grants_expire
 from billing.credit.payments import payments_collect
 from billing.engine import Timing
 from billing.money import format_usd
+from billing.rerating import reratings_continue
 from billing.usage.partitions import TABLE, partitions_create
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,12 @@ def grants_expire_due() -> None:
 def payments_collect_due() -> None:
     """Take back what refunds and disputes made due while workers still had it in their leases."""
     payments_collect(actor=Actor(user_id=None, label="job:payments"), now=timezone.now())
+
+
+@shared_task(name="billing.reratings_continue", ignore_result=True)
+def reratings_go_on() -> None:
+    """Make decided re-ratings count, wherever somebody stopped."""
+    reratings_continue(actor=Actor(user_id=None, label="job:reratings"), now=timezone.now())
 
 
 @shared_task(name="billing.partitions_create_ahead", ignore_result=True)

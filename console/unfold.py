@@ -48,6 +48,7 @@ NAVIGATION = [
             _page("Payments", "credit_card", "billing_payment"),
             _page("Rate limits", "speed", "billing_ratelimit"),
             _page("Alerts", "notifications", "billing_alertrule"),
+            _page("Re-ratings", "published_with_changes", "billing_rerating"),
             _page("Ledger", "menu_book", "billing_ledgerentry"),
         ],
     },

@@ -71,6 +71,11 @@ app.conf.update(
             "schedule": EVERY_MINUTE_SECONDS,
             "options": {"expires": EVERY_MINUTE_SECONDS},
         },
+        "reratings-continue": {
+            "task": "billing.reratings_continue",
+            "schedule": EVERY_MINUTE_SECONDS,
+            "options": {"expires": EVERY_MINUTE_SECONDS},
+        },
         "alerts-send": {
             "task": "console.alerts_send",
             "schedule": EVERY_MINUTE_SECONDS,

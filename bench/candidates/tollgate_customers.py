@@ -25,7 +25,13 @@ keys = []
 
 for model in os.environ["BENCH_MODELS"].split():
     price_set(
-        model=model, input_usd="2.5", output_usd="10", cached_usd="1.25", actor=actor, now=now
+        model=model,
+        input_usd="2.5",
+        output_usd="10",
+        cached_usd="1.25",
+        sure=True,
+        actor=actor,
+        now=now,
     )
 for number in range(int(os.environ["BENCH_ORGANIZATIONS"])):
     if number:

@@ -37,6 +37,10 @@ class Credit:
     expires_at: dt.datetime | None = None
     priority: int = 0
     reason: str = ""
+    # What the operator had charged is given back: no new money, so it does not end the free tier.
+    given_back: bool = False
+    # Where it comes from: what was charged and then corrected was revenue.
+    account: LedgerEntry.Account = LedgerEntry.Account.SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def grant_add(*, credit: Credit, actor: Actor, now: dt.datetime) -> Grant:
     )
     wallet.balance_nano_usd += credit.amount_nano_usd
     wallet.debt_nano_usd -= repaid_nano_usd
-    if credit.kind != Grant.Kind.FREE_QUOTA:
+    if credit.kind != Grant.Kind.FREE_QUOTA and not credit.given_back:
         # The free tier, and its strict holds, end with the first other money.
         wallet.strict = wallet.strict_always
     wallet.save(update_fields=["balance_nano_usd", "debt_nano_usd", "strict"])
@@ -106,7 +110,7 @@ def grant_add(*, credit: Credit, actor: Actor, now: dt.datetime) -> Grant:
         organization_id=credit.organization_id,
         reason="grant",
         legs=[
-            Leg(Account.SOURCE, -credit.amount_nano_usd, grant.pk),
+            Leg(credit.account, -credit.amount_nano_usd, grant.pk),
             Leg(Account.WALLET, credit.amount_nano_usd, grant.pk),
         ],
         now=now,

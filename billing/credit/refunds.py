@@ -12,6 +12,7 @@ from billing.credit.balance import balance_nano_usd
 from billing.credit.grants import Credit, Credited, grant_add, wallet_lock
 from billing.models import Grant, Refund, UsageRecord
 from billing.money import format_usd
+from billing.rerating import charge_now
 
 _PREFIX = "req_"
 
@@ -37,17 +38,17 @@ def charge_refund(
     wallet_lock(record.organization_id)
     refunds = Refund.objects.filter(request_id=request_id)
     given = refunds.aggregate(total=Sum("amount_nano_usd"))["total"] or 0
-    left = record.charge_nano_usd - given
+    charged = charge_now(record)
+    left = charged - given
     amount = left if amount_nano_usd is None else amount_nano_usd
     if not 0 < amount <= left:
-        raise UnableToRefund(
-            f"Of {format_usd(record.charge_nano_usd)} USD charged, {format_usd(left)} are left."
-        )
+        raise UnableToRefund(f"Of {format_usd(charged)} USD charged, {format_usd(left)} are left.")
     credit = Credit(
         organization_id=record.organization_id,
         amount_nano_usd=amount,
         kind=Grant.Kind.ADJUSTMENT,
         reason=f"refund of {record}" + (f": {reason}" if reason else ""),
+        given_back=True,
     )
     grant = grant_add(credit=credit, actor=actor, now=now)
     Refund.objects.create(

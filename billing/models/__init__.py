@@ -11,6 +11,7 @@ from billing.models.price import Discount, Price
 from billing.models.price_import import PriceImport
 from billing.models.rate_limit import MAX_RATE_LIMIT, RateLimit
 from billing.models.refund import Refund
+from billing.models.rerating import ReratedCall, Rerating, ReratingLine
 from billing.models.usage import SetAsideRecord, UsageRecord
 from billing.models.wallet import Grant, Wallet
 
@@ -35,6 +36,9 @@ __all__ = [
     "RateLimit",
     "RedemptionCode",
     "Refund",
+    "ReratedCall",
+    "Rerating",
+    "ReratingLine",
     "SetAsideRecord",
     "SpendLimit",
     "SpendLimitPeriod",

@@ -153,13 +153,17 @@ class Catalog:
     def _discount_ppm(self, model: str, organization_id: int, now: float) -> int:
         """The most specific discount: one organization's word on one model beats all."""
         if self._discounts:
-            plan = self._plans.get(organization_id)
-            owners = (organization_id, None) if plan is None else (organization_id, plan, None)
-            for scope in [(owner, name) for owner in owners for name in (model, "")]:
+            for scope in discount_scopes(model, organization_id, self._plans.get(organization_id)):
                 row = _in_force(self._discounts.get(scope, ()), now)
                 if row is not None:
                     return row.value
         return self._default_discount_ppm
+
+
+def discount_scopes(model: str, organization_id: int, plan: str | None) -> list[DiscountScope]:
+    """Whose discounts count for an organization's calls, the most specific first."""
+    owners = (organization_id, None) if plan is None else (organization_id, plan, None)
+    return [(owner, name) for owner in owners for name in (model, "")]
 
 
 def default_discount_ppm() -> int:

@@ -6,9 +6,10 @@ from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
 from accounts.models import Organization
 from accounts.transactions import durable
-from billing.models import Discount, Plan
+from billing.models import Discount, Plan, PlanSubscription
 from billing.money import format_ppm
-from billing.prices.periods import period_begin, writers_take_turns
+from billing.prices.catalog import default_discount_ppm, discount_scopes
+from billing.prices.periods import period_begin, present_and_future, writers_take_turns
 from billing.prices.services import price_require
 
 
@@ -62,3 +63,20 @@ def discount_set(
         },
     )
     return discount
+
+
+def discount_ppm_now(organization_id: int, model: str, *, now: dt.datetime) -> int:
+    """What the organization pays of the official price, as the catalog of a worker has it."""
+    subscription = PlanSubscription.objects.filter(organization_id=organization_id).first()
+    plan = None if subscription is None else subscription.plan
+    slug = None if plan is None else plan.slug
+    for owner, name in discount_scopes(model, organization_id, slug):
+        scope = Discount.objects.filter(
+            organization=organization_id if isinstance(owner, int) else None,
+            plan=plan if isinstance(owner, str) else None,
+            model=name,
+        )
+        row = present_and_future(scope, now).filter(effective_from__lte=now).first()
+        if row is not None:
+            return row.fraction_ppm
+    return default_discount_ppm()

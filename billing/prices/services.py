@@ -11,6 +11,7 @@ from accounts.transactions import durable
 from billing.models import Price
 from billing.money import InvalidMoney, rate_pico_usd
 from billing.prices.book import ENDPOINTS
+from billing.prices.changes import MOST_TIMES, Filed, filed, rate_changes
 from billing.prices.periods import period_begin, writers_take_turns
 from billing.pricing import (
     CHARACTERS,
@@ -68,6 +69,7 @@ def price_set(
     model: str,
     unit_usd: Mapping[str, str] | None = None,
     endpoints: Collection[str] = (),
+    sure: bool = False,
     actor: Actor,
     now: dt.datetime,
     **token_usd: Unpack[TokenUsd],
@@ -76,7 +78,7 @@ def price_set(
 
     This is the whole price: further tiers, rates for long prompts and units that the price book
     had end with it. What is known of the model's limits stays, and of its endpoints unless others
-    are given.
+    are given. A rate a hundred times off the present one is refused, unless the operator is sure.
     """
     if not _MODEL.fullmatch(model):
         raise UnableToSetPrice(f"{model!r} is no model id.")
@@ -94,6 +96,8 @@ def price_set(
     price.effective_from, price.effective_to = effective_from, effective_to
     price.tiers = {DEFAULT_TIER: rates} if rates else {}
     price.unit_rates, price.source = unit_rates, OPERATOR
+    if present and not sure:
+        _slip_check(filed(present), filed(price))
     price.created_at = now
     price.save(force_insert=True)
     audit_event_record(
@@ -121,6 +125,15 @@ def unit_usd_from_text(pairs: Iterable[str]) -> dict[str, str]:
             raise UnableToSetPrice(f"{name} has two prices.")
         prices[name] = usd
     return prices
+
+
+def _slip_check(before: Filed, after: Filed) -> None:
+    """Somebody typed USD per token, or per 1K, into a field for USD per 1M."""
+    wild = [change.as_text() for change in rate_changes(before, after) if change.is_wild]
+    if wild:
+        raise UnableToSetPrice(
+            f"A change by {MOST_TIMES} times or more has to be meant: {'; '.join(wild)}"
+        )
 
 
 def _like(present: Price) -> Price:

@@ -17,6 +17,7 @@ from console.admin import (
     plans,
     price_imports,
     prices,
+    reratings,
     usage,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "plans",
     "price_imports",
     "prices",
+    "reratings",
     "usage",
 ]
 

@@ -94,6 +94,18 @@ class ServiceAdmin(ConsoleAdmin):
         """Whether this person may use the pages that change such a row."""
         return bool(super().has_change_permission(request))
 
+    def may_change_row(
+        self, request: HttpRequest, object_id: str | None, is_open: Callable[[Any], bool]
+    ) -> bool:
+        """Whether this person may, and the row is in a state for it.
+
+        Of a list, which asks once for all its rows, only the first is known.
+        """
+        if not self.may_change(request):
+            return False
+        row = self.find(request, object_id)
+        return object_id is None or (row is not None and is_open(row))
+
     def find(self, request: HttpRequest, object_id: str | None) -> Any:
         return None if object_id is None else self.get_object(request, unquote(str(object_id)))
 

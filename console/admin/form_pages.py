@@ -21,6 +21,10 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.errors import Refused
 from billing.money import InvalidMoney, parse_fraction_ppm, parse_usd
+from console.admin.base import ServiceAdmin, change_url, require
+
+# What is done with the values of a form. Raises Refused.
+Act = Callable[[dict[str, Any]], HttpResponseBase]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ class FormPage:
     back: str = ""
     about: Model | None = None
     danger: bool = False
+    script: str = ""  # A static file that helps to fill it in.
 
 
 class Confirmation(forms.Form):
@@ -46,6 +51,8 @@ class UsdField(forms.CharField):
     @override
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
+        if not text:  # It is not required.
+            return None
         try:
             return parse_usd(text)
         except InvalidMoney as error:
@@ -60,6 +67,8 @@ class FractionField(forms.CharField):
     @override
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
+        if not text:
+            return None
         try:
             return parse_fraction_ppm(text, allow_surcharge=True)
         except InvalidMoney as error:
@@ -88,11 +97,37 @@ class WordsField(forms.CharField):
         return str(super().clean(value)).replace(",", " ").split() or None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked before something is done to a row."""
+
+    title: str
+    submit: str
+    intro: str = ""
+    danger: bool = False
+
+
+class AddPageAdmin(ServiceAdmin):
+    """Rows that are made on a page of their own."""
+
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
+        """The page, and what is done with the values that it was sent with."""
+        raise NotImplementedError
+
+    @override
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponseBase:
+        require(self.has_add_permission(request))
+        page, act = self.add_page(request)
+        return form_view(self, request, page, act)
+
+
 def form_view(
     model_admin: Any,
     request: HttpRequest,
     page: FormPage,
-    act: Callable[[dict[str, Any]], HttpResponseBase],
+    act: Act,
 ) -> HttpResponseBase:
     """Show the form; once it is sent and valid, act on its values.
 
@@ -113,6 +148,38 @@ def form_view(
         "media": page.form.media,
     }
     return TemplateResponse(request, "console/form_page.html", context)
+
+
+def confirm_view(
+    model_admin: Any,
+    request: HttpRequest,
+    row: Model,
+    question: Question,
+    act: Callable[[], str],
+) -> HttpResponseBase:
+    """Ask; once that is answered, act, and tell what was done on the row's own page."""
+    page = FormPage(
+        title=question.title,
+        submit=question.submit,
+        form=Confirmation(data_of(request)),
+        intro=question.intro,
+        back=change_url(row),
+        about=row,
+        danger=question.danger,
+    )
+    return form_view(model_admin, request, page, lambda _: done(request, act(), page.back))
+
+
+def shown_once(
+    model_admin: Any, request: HttpRequest, template: str, context: dict[str, Any]
+) -> HttpResponseBase:
+    """A secret in the answer itself: a redirect would have to keep it somewhere in between."""
+    return TemplateResponse(
+        request,
+        template,
+        {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context},
+        headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
+    )
 
 
 def data_of(request: HttpRequest) -> QueryDict | None:

@@ -63,6 +63,12 @@ class PriceForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "placeholder": "characters=15"}),
         help_text=UNITS_HELP,
     )
+    sure = forms.BooleanField(
+        required=False,
+        label="I am sure",
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Of a price that is a hundred times higher or lower than the present one.",
+    )
 
 
 class DiscountForm(forms.Form):
@@ -237,6 +243,7 @@ class PriceAdmin(DatedAdmin):
             intro="It holds for calls from now on and ends the model's present price, with all its"
             " tiers and units. What was charged before stays as it was.",
             back=list_url("billing_price"),
+            script="console/price_preview.js",
         )
 
         def act(values: dict[str, Any]) -> HttpResponseBase:
@@ -247,6 +254,7 @@ class PriceAdmin(DatedAdmin):
                 output_usd=values["output_usd"] or None,
                 cached_usd=values["cached_usd"] or None,
                 unit_usd=unit_usd_from_text(lines),
+                sure=values["sure"],
                 actor=actor_of(request),
                 now=timezone.now(),
             )

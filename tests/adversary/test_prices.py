@@ -58,7 +58,9 @@ async def test_b30_a_price_that_changes_under_way_changes_later_calls_only(
     customer = await gateway.customer(USD)
 
     def make_dearer() -> None:
-        price_set(model=SCRIPTED, input_usd="200", output_usd="800", actor=ACTOR, now=now())
+        price_set(
+            model=SCRIPTED, input_usd="200", output_usd="800", sure=True, actor=ACTOR, now=now()
+        )
         organization = Organization.objects.get(pk=customer.id)
         discount_set(fraction_ppm=250_000, organization=organization, actor=ACTOR, now=now())
 
@@ -133,6 +135,7 @@ async def price_oddly(gateway: Gateway, rates: dict[str, str], discount_ppm: int
             input_usd=rates["input_usd"],
             output_usd=rates["output_usd"],
             cached_usd=cached,
+            sure=True,
             actor=ACTOR,
             now=now(),
         )

@@ -4,10 +4,11 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from billing.models import AlertRule, CodeBatch, SpendLimit
+from billing.models import AlertRule, CodeBatch, Rerating, ReratingLine, SpendLimit
 from tests.raw_sql import Break, Row
 
 NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
 
 _AMOUNTS = ("refunded", "disputed", "collected", "written_off")
 
@@ -72,6 +73,32 @@ BREAKS = [
     Break("plan_slug_is_a_slug", "billing_plan", {"slug": "-x"}),
     Break("discount_is_of_an_organization_or_a_plan", "billing_discount", {"plan_id": 1}),
     Break("refund_gives_something", "billing_refund", {"amount_nano_usd": 0}),
+    Break("rerating_range_is_forward", "billing_rerating", {"last_day": NOW.date() - DAY}),
+    Break("rerating_terms_are_known", "billing_rerating", {"prices": "given"}),
+    Break("rerating_terms_are_known", "billing_rerating", {"discount_ppm": 5}),
+    Break("rerating_terms_are_known", "billing_rerating", {"discounts": "given"}),
+    Break("rerating_is_decided_once", "billing_rerating", {"state": "done"}),
+    Break("rerating_is_decided_once", "billing_rerating", {"decided_at": NOW}),
+    Break(
+        "rerating_runs_alone",
+        "billing_rerating",
+        {"state": "running", "decided_at": NOW},
+        beside={"state": "running", "decided_at": NOW},
+    ),
+    Break("rerating_line_is_unique", "billing_reratingline", {"calls": 2}, beside={}),
+    *(
+        Break("rerating_line_amounts_are_not_negative", "billing_reratingline", {name: -1})
+        for name in ("calls", "unratable_calls", "charged_nano_usd", "rated_nano_usd")
+    ),
+    Break(
+        "rerating_line_takes_no_more_than_it_adds",
+        "billing_reratingline",
+        {"collected_nano_usd": 1},
+    ),
+    Break("rerating_line_is_settled_whole", "billing_reratingline", {"settled_at": NOW}),
+    Break("rerating_line_is_settled_whole", "billing_reratingline", {"grant_id": 1}),
+    Break("rerated_call_once_a_line", "billing_reratedcall", {"difference_nano_usd": 5}, beside={}),
+    Break("rerated_call_changes_something", "billing_reratedcall", {"difference_nano_usd": 0}),
     Break("alert_rule_kind_is_known", "billing_alertrule", {"kind": "other"}),
     Break("alert_rule_tells_one_way", "billing_alertrule", {"email": ""}),
     Break("alert_rule_tells_one_way", "billing_alertrule", {"webhook_url": "https://x.example"}),
@@ -90,6 +117,13 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
         organization_id=organization_id, kind="spend_limit", email="ann@example.com"
     )
     limit = SpendLimit.objects.create(organization_id=organization_id, per="total", cap_nano_usd=1)
+    rerating = Rerating.objects.create(
+        first_day=NOW, last_day=NOW, prices="now", discounts="then", created_at=NOW
+    )
+    figures = {"calls": 1, "unratable_calls": 0, "charged_nano_usd": 5, "rated_nano_usd": 5}
+    line = ReratingLine.objects.create(
+        rerating=rerating, organization_id=organization_id, model="another", **figures
+    )
     amounts: dict[str, Any] = {f"{name}_nano_usd": 0 for name in _AMOUNTS}
     return {
         "billing_codebatch": {
@@ -136,6 +170,32 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
             "grant_id": grant_id,
             "amount_nano_usd": 1,
             "created_at": NOW,
+        },
+        "billing_rerating": {
+            "first_day": NOW.date(),
+            "last_day": NOW.date(),
+            "model": "",
+            "prices": "now",
+            "discounts": "then",
+            "may_owe": False,
+            "reason": "",
+            "state": "waiting",
+            "created_at": NOW,
+        },
+        "billing_reratingline": {
+            "rerating_id": rerating.pk,
+            "organization_id": organization_id,
+            "model": "a-model",
+            "changed_calls": 0,
+            "difference_nano_usd": 0,
+            "collected_nano_usd": 0,
+            "waived_nano_usd": 0,
+            **figures,
+        },
+        "billing_reratedcall": {
+            "line_id": line.pk,
+            "request_id": uuid.UUID(int=7),
+            "difference_nano_usd": 1,
         },
         "billing_alertrule": {
             "organization_id": organization_id,

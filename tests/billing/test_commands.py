@@ -115,10 +115,15 @@ def test_a_price_is_set_from_now_on() -> None:
         "cached_input_tokens": "2.5",
     }
     assert answer["units"] == []
+    assert answer["preview"] == "1K in + 1K out = $0.04"
     assert answer["endpoints"] == price.endpoints
     asked = ask("price_set", "b", "--input", "1", "--output", "2", "--endpoints", "embeddings")
     assert asked["endpoints"] == ["embeddings"]
-    assert "test-1 has a new price" in say("price_set", "test-1", "--input", "1", "--output", "2")
+    assert "1K in + 1K out = $0.003" in say("price_set", "test-1", "--input", "1", "--output", "2")
+    dear = ("price_set", "test-1", "--input", "1", "--output", "200")
+    with pytest.raises(CommandError, match="has to be meant"):
+        ask(*dear)
+    assert ask(*dear, "--sure")["preview"] == "1K in + 1K out = $0.201"
 
 
 @pytest.mark.django_db

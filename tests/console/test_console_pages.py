@@ -23,6 +23,8 @@ from billing.models import (
     PlanSubscription,
     PriceImport,
     RateLimit,
+    Rerating,
+    ReratingLine,
     SetAsideRecord,
 )
 from billing.organizations import organization_open
@@ -57,8 +59,21 @@ def full(db: None) -> dict[str, Any]:
     rule = AlertRule.objects.create(
         organization=organization, kind="spend_limit", webhook_url="https://example.com/" + PAYLOAD
     )
+    rerating = Rerating.objects.create(
+        first_day=now(), last_day=now(), model=PAYLOAD, prices="now", discounts="then"
+    )
+    amounts = {"charged_nano_usd": 2, "rated_nano_usd": 1}
+    ReratingLine.objects.create(
+        rerating=rerating,
+        organization=organization,
+        model=PAYLOAD,
+        calls=1,
+        unratable_calls=1,
+        **amounts,
+    )
     rows = [
         organization,
+        rerating,
         RateLimit.objects.create(model=PAYLOAD, calls_per_minute=1),
         opened.project,
         key,

@@ -46,7 +46,7 @@ async def operator(product: Product, action: str) -> None:
 
 def change() -> None:
     """Last the key and the organization, so that who knows of these knows of the others, too."""
-    ask("price_set", MODEL, "--input", "1000", "--cached", "1000", "--output", "1000")
+    ask("price_set", MODEL, "--input", "1000", "--cached", "1000", "--output", "1000", "--sure")
     ask("discount_set", "0.9", "--organization", "changed")
     from accounts.models import ApiKey
 
@@ -56,7 +56,17 @@ def change() -> None:
 
 
 def change_back() -> None:
-    ask("price_set", MODEL, "--input", INPUT_USD, "--cached", CACHED_USD, "--output", OUTPUT_USD)
+    ask(
+        "price_set",
+        MODEL,
+        "--input",
+        INPUT_USD,
+        "--cached",
+        CACHED_USD,
+        "--output",
+        OUTPUT_USD,
+        "--sure",
+    )
     ask("discount_set", "0.5", "--organization", "changed")
 
 

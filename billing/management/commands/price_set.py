@@ -9,6 +9,8 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from billing.management.base import MoneyCommand
+from billing.prices.catalog import price_terms
+from billing.prices.changes import filed, preview
 from billing.prices.services import price_set, unit_usd_from_text
 from billing.pricing import DENOMINATIONS
 
@@ -56,6 +58,12 @@ class Command(MoneyCommand):
             " model, wherever something is sold by these units).",
         )
 
+        parser.add_argument(
+            "--sure",
+            action="store_true",
+            help="It is meant, even where a rate changes a hundred times or more.",
+        )
+
     @override
     def answer(self, options: dict[str, Any]) -> Answer:
         price = price_set(
@@ -65,6 +73,7 @@ class Command(MoneyCommand):
             cached_usd=options["cached"],
             unit_usd=unit_usd_from_text(options["unit"]),
             endpoints=options["endpoints"],
+            sure=options["sure"],
             actor=self.actor,
             now=timezone.now(),
         )
@@ -74,8 +83,10 @@ class Command(MoneyCommand):
             "price": price.pk,
             "endpoints": price.endpoints,
             "units": [f"{name}={usd}" for name, usd in price.unit_rates.items()],
+            "preview": preview(price_terms({**filed(price), "id": price.pk, "model": price.model})),
         }
 
     @override
     def sentences(self, answer: Answer) -> list[str]:
-        return [f"{answer['model']} has a new price since {answer['effective_from']}."]
+        preview = f" {answer['preview']}" if answer["preview"] else ""
+        return [f"{answer['model']} has a new price since {answer['effective_from']}.{preview}"]

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-from typing import Any
 
 from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
@@ -11,7 +10,7 @@ from billing.models import Price, PriceImport
 from billing.prices import book as price_book
 from billing.prices.book import InvalidPriceBook
 from billing.prices.book_loading import PriceBookChanges, price_book_take
-from billing.prices.feeds.comparing import laid_over, preview, rate_changes
+from billing.prices.changes import filed, laid_over, preview, rate_changes
 from billing.prices.feeds.reading import OURS, FeedRow, feed_read
 from billing.prices.services import OPERATOR
 
@@ -85,7 +84,7 @@ def _compare(pending: PriceImport, feed_row: FeedRow, now: dt.datetime) -> None:
     if present is not None and present.source == OPERATOR:
         _refuse(pending, feed_row.model, "The operator has set this price: it has the last word.")
         return
-    before = None if present is None else _filed(present)
+    before = None if present is None else filed(present)
     data = dict(feed_row.data) if pending.form == OURS else laid_over(before, feed_row.data)
     changes = rate_changes(before, data)
     wild = [change.as_text() for change in changes if change.is_wild]
@@ -113,16 +112,3 @@ def _compare(pending: PriceImport, feed_row: FeedRow, now: dt.datetime) -> None:
 
 def _refuse(pending: PriceImport, model: str, reason: str) -> None:
     pending.refused.append({"model": model, "reason": reason})
-
-
-def _filed(price: Price) -> dict[str, Any]:
-    """A stored price as the price book would file it."""
-    return {
-        "tiers": price.tiers,
-        "unit_rates": price.unit_rates,
-        "long_context": price.long_context,
-        "context_tokens": price.context_tokens,
-        "max_output_tokens": price.max_output_tokens,
-        "output_cap_field": price.output_cap_field,
-        "endpoints": price.endpoints,
-    }

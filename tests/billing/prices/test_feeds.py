@@ -135,7 +135,7 @@ def test_nothing_changes_before_somebody_approves_it() -> None:
     ("price", "is_refused"),
     [(2.5e-08, True), (2.5e-04, True), (0, True), (2.4e-04, False), (2.6e-08, False)],
 )
-def test_a_price_a_hundred_times_off_is_refused(price: float, is_refused: bool) -> None:
+def test_b31_a_price_a_hundred_times_off_is_refused(price: float, is_refused: bool) -> None:
     approve(opened({"gpt-x": GPT}))
     pending = opened({"gpt-x": GPT | {"input_cost_per_token": price}, "gpt-y": GPT})
     assert [row["model"] for row in pending.refused] == (["gpt-x"] if is_refused else [])

@@ -10,7 +10,7 @@ from accounts.models import AuditEvent
 from billing.models import Price
 from billing.prices.services import UnableToSetPrice, UnknownModel, price_require, price_set
 from tests.committing import Listener, run_together
-from tests.factories import ACTOR
+from tests.factories import ACTOR, now
 
 NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -222,3 +222,23 @@ def test_workers_are_told(committing_db: str, listener: Listener) -> None:
     [told] = listener.heard()
     topic, version, organization = told.split()
     assert (topic, int(version) > 0, organization) == ("prices", True, "0")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("usd", "is_refused"),
+    [("0.000008", True), ("800", True), ("0", True), ("799", False), ("0.081", False)],
+)
+def test_b31_a_price_typed_for_another_unit_is_refused(usd: str, is_refused: bool) -> None:
+    def put(output_usd: str, *, sure: bool = False) -> Price:
+        return price_set(
+            model="m", input_usd="2", output_usd=output_usd, sure=sure, actor=ACTOR, now=now()
+        )
+
+    put("8")
+    if is_refused:
+        with pytest.raises(UnableToSetPrice, match=r"default output_tokens: \$8 → .* per 1M"):
+            put(usd)
+        assert put(usd, sure=True).tiers["default"]["output_tokens"] == usd
+    else:
+        put(usd)

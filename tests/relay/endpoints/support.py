@@ -35,7 +35,7 @@ async def upstream_says(gateway: Gateway, *writes: bytes) -> list[bytes]:
 
 
 async def price(gateway: Gateway, model: str, **usd: Any) -> None:
-    await gateway.change(lambda: price_set(model=model, actor=ACTOR, now=now(), **usd))
+    await gateway.change(lambda: price_set(model=model, sure=True, actor=ACTOR, now=now(), **usd))
 
 
 def told(answer: Answer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a feed would change: filed price by filed price, and what is too much to be true. Pure.
+"""What would change: filed price by filed price, and what is too much to be true. Pure.
 
 A feed says nothing of what it leaves out: LiteLLM's map knows no fees of tools, for instance. So
 its rows are laid over ours, rate by rate, and only our own price book replaces a price whole.
@@ -18,6 +18,15 @@ MOST_TIMES: Final = 100
 PREVIEW_TOKENS: Final = 1000
 
 Filed = Mapping[str, Any]  # A row as billing.prices.book files it.
+_FILED: Final = (
+    "tiers",
+    "unit_rates",
+    "long_context",
+    "context_tokens",
+    "max_output_tokens",
+    "output_cap_field",
+    "endpoints",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ class RateChange:
             "none" if usd is None else f"${usd:f}" for usd in (self.before, self.after)
         )
         return f"{self.name}: {before} → {after} per {self.per}"
+
+
+def filed(price: Any) -> Filed:
+    """A stored price as the price book would file it."""
+    return {name: getattr(price, name) for name in _FILED}
 
 
 def laid_over(present: Filed | None, row: Filed) -> dict[str, Any]:
