@@ -1,5 +1,6 @@
 """Jobs that Celery runs on a schedule. Each may run twice, or beside itself, without harm."""
 
+import datetime as dt
 import logging
 
 from celery import shared_task
@@ -9,6 +10,7 @@ from django.utils import timezone
 
 from accounts.audit_trail import Actor
 from billing.audit import audit_run
+from billing.call_hours import hours_gather, hours_gather_again
 from billing.credit.grants import grants_expire
 from billing.credit.payments import payments_collect
 from billing.engine import Timing
@@ -17,6 +19,7 @@ from billing.rerating import reratings_continue
 from billing.usage.partitions import TABLE, partitions_create
 
 log = logging.getLogger(__name__)
+LATE_DAYS = 3
 
 
 @shared_task(name="billing.grants_expire_due", ignore_result=True)
@@ -52,6 +55,19 @@ def partitions_create_ahead() -> None:
         created = partitions_create(today=timezone.now().date())
     if created:
         log.info("Created the partitions %s", ", ".join(created))
+
+
+@shared_task(name="billing.call_hours_gather", ignore_result=True)
+def call_hours_gather() -> None:
+    """Add up the last calls by channel and model, for margins and health."""
+    hours_gather(now=timezone.now())
+
+
+@shared_task(name="billing.call_hours_gather_again", ignore_result=True)
+def call_hours_gather_again() -> None:
+    """The same for the last days, in which records came late from workers that had died."""
+    now = timezone.now()
+    hours_gather_again(since=now - dt.timedelta(days=LATE_DAYS), until=now)
 
 
 @shared_task(name="billing.audit_hourly", ignore_result=True)

@@ -81,6 +81,15 @@ app.conf.update(
             "schedule": EVERY_MINUTE_SECONDS,
             "options": {"expires": EVERY_MINUTE_SECONDS},
         },
+        "call-hours-gather": {
+            "task": "billing.call_hours_gather",
+            "schedule": EVERY_MINUTE_SECONDS,
+            "options": {"expires": EVERY_MINUTE_SECONDS},
+        },
+        "call-hours-gather-again": {
+            "task": "billing.call_hours_gather_again",
+            "schedule": crontab(hour="2", minute="40"),
+        },
         "partitions-create-ahead": {
             "task": "billing.partitions_create_ahead",
             "schedule": crontab(hour="3", minute="10"),

@@ -1,5 +1,6 @@
 from billing.models.alert import Alert, AlertRule
 from billing.models.audit import AuditRun
+from billing.models.call_hour import CallHour
 from billing.models.code import CodeBatch, RedemptionCode
 from billing.models.identity import FreeQuotaClaim
 from billing.models.lease import Lease, LeaseSlice, Worker
@@ -20,6 +21,7 @@ __all__ = [
     "Alert",
     "AlertRule",
     "AuditRun",
+    "CallHour",
     "CodeBatch",
     "Discount",
     "FreeQuotaClaim",

@@ -12,6 +12,12 @@ DAY = dt.timedelta(days=1)
 
 _AMOUNTS = ("refunded", "disputed", "collected", "written_off")
 
+CALL_HOUR = {
+    **dict.fromkeys(("calls", "served", "failed", "attempts_failed"), 0),
+    **dict.fromkeys(("official_cost_nano_usd", "charge_nano_usd"), 0),
+    **dict.fromkeys(("upstream_cost_nano_usd", "unearned_cost_nano_usd"), 0),
+}
+
 BREAKS = [
     Break("code_batch_is_worth_something", "billing_codebatch", {"amount_nano_usd": 0}),
     Break("code_batch_is_worth_something", "billing_codebatch", {"count": 0}),
@@ -107,6 +113,11 @@ BREAKS = [
     Break("alert_rule_of_balance_has_its_line", "billing_alertrule", {"kind": "spend_limit"}),
     Break("alert_crossing_is_told_once", "billing_alert", {"attempts": 1}, beside={}),
     Break("alert_is_sent_or_waits", "billing_alert", {"sent_at": NOW, "next_attempt_at": NOW}),
+    Break("call_hour_is_one_per_channel_and_model", "billing_callhour", {"calls": 2}, beside={}),
+    *(
+        Break("call_hour_numbers_are_not_negative", "billing_callhour", {name: -1})
+        for name in CALL_HOUR
+    ),
     Break("payment_event_amount_is_not_negative", "billing_paymentevent", {"amount_nano_usd": -1}),
 ]
 
@@ -224,6 +235,14 @@ def valid_rows(organization_id: int, grant_id: int) -> dict[str, Row]:
             "state": "open",
             "created_at": NOW,
             **amounts,
+        },
+        "billing_callhour": {
+            "hour": NOW,
+            "channel": "main",
+            "model": "a-model",
+            "duration_counts": {},
+            "first_token_counts": {},
+            **CALL_HOUR,
         },
         "billing_paymentevent": {
             "provider": "shop",
