@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from accounts.audit_trail import Actor
 from billing.audit import audit_run
-from billing.call_hours import hours_gather, hours_gather_again
 from billing.credit.grants import grants_expire
 from billing.credit.payments import payments_collect
 from billing.engine import Timing
 from billing.money import format_usd
 from billing.rerating import reratings_continue
+from billing.usage.call_hours import hours_gather, hours_gather_again
 from billing.usage.partitions import TABLE, partitions_create
 
 log = logging.getLogger(__name__)

@@ -57,5 +57,9 @@ def _answer(request: HttpRequest, error: RelayError, sentence: str) -> HttpRespo
     return render(None, "console/error.html", context, status=error.status)
 
 
-def _product() -> dict[str, str]:
-    return {"brand": settings.BRAND, "base_url": settings.PUBLIC_URL}
+def _product() -> dict[str, str | bool]:
+    return {
+        "brand": settings.BRAND,
+        "base_url": settings.PUBLIC_URL,
+        "status_page": settings.STATUS_PAGE,
+    }

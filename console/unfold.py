@@ -28,6 +28,13 @@ NAVIGATION = [
         "items": [
             {"title": "Overview", "icon": "monitoring", "link": reverse_lazy("admin:index")},
             _page("Usage", "receipt_long", "billing_usagerecord"),
+            _page("Margins", "trending_up", "billing_callhour"),
+            {
+                "title": "Health",
+                "icon": "ecg_heart",
+                "link": reverse_lazy("admin:billing_callhour_health"),
+                "permission": _may_view("billing_callhour"),
+            },
         ]
     },
     {

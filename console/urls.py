@@ -4,12 +4,14 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
-from console import pages
+from console import pages, status
 from console.payments import views as payments
 
 urlpatterns = [
     path("", pages.home, name="home"),
     path("docs/", pages.docs, name="docs"),
+    path("status", status.page, name="status"),
+    path("status.json", status.document, name="status_document"),
     path(
         "docs/openapi.json",
         SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),

@@ -222,6 +222,9 @@ DEFAULT_FROM_EMAIL = env_str("EMAIL_FROM", "tollgate@localhost")
 # Webhooks may go to private addresses and over plain http: only where every customer is trusted.
 WEBHOOK_PRIVATE_HOSTS = env_bool("WEBHOOK_PRIVATE_HOSTS", default=False)
 
+# --- What anybody may see ------------------------------------------------------------------------
+STATUS_PAGE = env_bool("STATUS_PAGE", default=True)
+
 # --- Jobs ----------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost/"
 CELERY_DATA_FOLDER = DATA_DIR / "celery"

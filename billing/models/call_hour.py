@@ -6,7 +6,7 @@ from typing_extensions import override
 
 
 class CallHour(models.Model):
-    """A sum of usage records, made from them by billing.call_hours and never by hand.
+    """A sum of usage records, made from them by billing.usage.call_hours and never by hand.
 
     A call counts where its record says that it was served; attempts of it that failed before, and
     their cost, count where they were made. Histograms are of calls that were served.

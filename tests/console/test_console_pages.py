@@ -15,6 +15,7 @@ from billing.models import (
     Alert,
     AlertRule,
     AuditRun,
+    CallHour,
     CodeBatch,
     LedgerEntry,
     Payment,
@@ -31,6 +32,7 @@ from billing.organizations import organization_open
 from billing.prices.discounts import discount_set
 from billing.prices.services import price_set
 from relay.channels.services import NewChannel, channel_add
+from tests.billing.money_in_rows import CALL_HOUR
 from tests.factories import (
     ACTOR,
     make_api_key,
@@ -42,6 +44,7 @@ from tests.factories import (
 
 PAYLOAD = "<script>alert(1)</script>"
 CREDENTIAL = "sk-upstream-credential-that-nobody-may-see"
+HEALTH = "/admin/billing/callhour/health/"
 MODELS = sorted(model._meta.label_lower.replace(".", "_") for model in admin.site._registry)
 
 
@@ -107,6 +110,7 @@ def full(db: None) -> dict[str, Any]:
         PaymentEvent.objects.create(
             provider="stripe", event_id=PAYLOAD, kind="paid", occurred_at=now()
         ),
+        CallHour.objects.create(hour=now(), channel=PAYLOAD, model=PAYLOAD, **CALL_HOUR),
         SetAsideRecord.objects.create(
             worker_id=uuid.uuid4(),
             journal_offset=1,
@@ -139,7 +143,9 @@ def test_lists_and_rows_open_and_escape_what_people_typed(
     text_of(administrator.get(reverse(f"admin:{model}_change", args=[full[model]])))
 
 
-@pytest.mark.parametrize("path", ["/admin/", "/admin/password_change/", "/admin/search/?s=usage"])
+@pytest.mark.parametrize(
+    "path", ["/admin/", "/admin/password_change/", "/admin/search/?s=usage", HEALTH]
+)
 def test_the_other_pages_open(administrator: Client, full: dict[str, Any], path: str) -> None:
     text_of(administrator.get(path))
 

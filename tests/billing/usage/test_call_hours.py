@@ -9,11 +9,11 @@ import pytest
 from django.db.models import Sum
 
 from accounts.models import Organization
-from billing import call_hours
-from billing.call_hours import HOUR, calls_now, hour_of, hours_gather, hours_gather_again
-from billing.histograms import added, percentile
 from billing.jobs import call_hours_gather, call_hours_gather_again
 from billing.models import CallHour, UsageRecord
+from billing.usage import call_hours
+from billing.usage.call_hours import HOUR, calls_now, hour_of, hours_gather, hours_gather_again
+from billing.usage.histograms import added, percentile
 from tests.factories import make_organization, make_usage_record, now
 
 NOW = dt.datetime(2026, 11, 20, 15, 30, tzinfo=dt.UTC)

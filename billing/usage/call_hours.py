@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection, transaction
 
-from billing.histograms import GROWTH
 from billing.identifiers import uuid7_floor, uuid7_time
 from billing.models import CallHour, UsageRecord
+from billing.usage.histograms import GROWTH
 
 HOUR = dt.timedelta(hours=1)
 # What one run gathers at most, when there is much to catch up with.
