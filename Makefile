@@ -29,8 +29,10 @@ run: install
 	@exec $(BIN)/python manage.py run
 
 TESTS ?= tests
+# More than there are processors: many tests wait for real deaths in real time.
+PROCESSES ?= 3
 test: install-development $(NODE_STAMPS)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
 
 SOAK_SECONDS ?= 600
 soak: install-development

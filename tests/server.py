@@ -1,7 +1,8 @@
 """A pytest plugin that runs before Django reads its settings: a real PostgreSQL for the session.
 
 `TEST_DATABASE_URL` names a server to use (its role must be allowed to create databases); without it
-an embedded one is started in a temporary directory and stopped at the end.
+an embedded one is started in a temporary directory and stopped at the end. Where several processes
+share the tests (pytest-xdist), the one that started them does this, and the others inherit it all.
 """
 
 import atexit
@@ -9,17 +10,19 @@ import os
 import shutil
 import signal
 import tempfile
-from pathlib import Path
 from types import FrameType
 from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 
 from gateway.data_directory import DataDirectory
 from gateway.postgres import EmbeddedPostgres, cluster
+from tests.folders import temporary_folder_make
 
 _embedded: EmbeddedPostgres | None = None
-_directory = Path(tempfile.mkdtemp(prefix="tollgate-tests-"))
+_directory = temporary_folder_make()
+_is_first = "TEST_SESSION" not in os.environ
 _owner = os.getpid()
 
 
@@ -33,7 +36,8 @@ def _server_url() -> str:
     _embedded = EmbeddedPostgres(data_directory)
     # Many tests make a database and drop it, which waits for the disk; and no test cuts the power
     # of this server.
-    with patch.dict(cluster._SETTINGS, fsync="off", full_page_writes="off"):
+    changes = {"fsync": "off", "full_page_writes": "off", "max_connections": "400"}
+    with patch.dict(cluster._SETTINGS, changes):
         _embedded.start()
     return _embedded.database_url
 
@@ -44,6 +48,10 @@ def _end() -> None:
         return
     if _embedded is not None:
         _embedded.stop()
+    elif _is_first:
+        from tests.databases import drop_templates  # It reads what is set below.
+
+        drop_templates()
     shutil.rmtree(_directory, ignore_errors=True)
 
 
@@ -58,9 +66,14 @@ def _told_to_end(number: int, _: FrameType | None) -> None:
 atexit.register(_end)
 for _number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(_number, _told_to_end)
+_url = _server_url()
+tempfile.tempdir = str(_directory)
+os.environ.setdefault("TEST_SESSION", uuid4().hex[:12])
 os.environ.update(
     {
-        "DATABASE_URL": _server_url(),
+        "TEST_DATABASE_URL": _url,
+        "TMPDIR": str(_directory),
+        "DATABASE_URL": _url,
         "DATABASE_POOL_SIZE": "0",
         "DATA_DIR": str(_directory / "data"),
         "SECRET_KEY": "a secret key that only tests use",
@@ -68,6 +81,12 @@ os.environ.update(
         "CREDENTIAL_KEYS": "b25seS1mb3ItdGhlLXRlc3RzLW9mLXRvbGxnYXRlISE=",
     }
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None:
+        config.option.basetemp = _directory / "tests"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -8,8 +8,7 @@ from django.core.management import CommandError, call_command
 
 from accounts.keys import key_digest
 from accounts.models import ApiKey, AuditEvent, Organization
-from tests.commands import ask, say
-from tests.conftest import manage
+from tests.commands import ask, manage, say
 from tests.factories import make_api_key, make_organization, make_project, now
 
 

@@ -8,8 +8,7 @@ from pytest_django import Settings
 from accounts.models import AuditEvent, Organization
 from billing.models import Discount, Grant, LedgerEntry, Price, Wallet
 from billing.pricing import DENOMINATIONS
-from tests.commands import ask, say
-from tests.conftest import manage
+from tests.commands import ask, manage, say
 from tests.factories import make_lease, make_organization, now
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.end_to_end.live import LiveGateway, free_port, running_gateway
+from tests.end_to_end.live import LiveGateway, running_gateway
 from tests.end_to_end.support import (
     CHAT,
     MODEL,
@@ -21,6 +21,7 @@ from tests.end_to_end.support import (
     new_tag,
     texts_of,
 )
+from tests.ports import free_port
 
 UNREACHABLE = "e2e-unreachable"
 CHANNEL_LESS = "gpt-4o-mini"

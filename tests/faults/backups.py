@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from tests.billing.engine.support import Bank
-from tests.conftest import drop, url_of
+from tests.databases import drop, url_of
 
 
 class Backup:
@@ -19,7 +19,7 @@ class Backup:
         bank.connection.close()
         with psycopg.connect(url_of("postgres"), autocommit=True) as server:
             self._close(server)
-            self._on(server, "CREATE DATABASE {copy} TEMPLATE {name}")
+            self._on(server, "CREATE DATABASE {copy} TEMPLATE {name} STRATEGY file_copy")
             self._on(server, "ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         bank.connection = psycopg.connect(bank.url, autocommit=True)
 

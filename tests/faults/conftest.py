@@ -12,9 +12,12 @@ import pytest
 from tests.billing.engine.support import Bank
 from tests.faults.books import check_books_afterwards
 from tests.faults.customers import MODEL, Customer, Customers, customers_create
-from tests.faults.folders import temporary_folder
 from tests.faults.product import Product
 from tests.faults.upstream import UPSTREAM_PORT
+from tests.folders import temporary_folder
+from tests.redis_server import redis_server
+
+__all__ = ["redis_server"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

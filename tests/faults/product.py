@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from gateway.data_directory import DataDirectory
 from gateway.postgres import EmbeddedPostgres
 from gateway.state import State
 from tests.billing.engine.support import Bank
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
@@ -37,12 +37,6 @@ async def until(
         assert time.monotonic() - begin < seconds, f"waited {seconds:g} s in vain for {what}"
         await asyncio.sleep(0.02)
     return time.monotonic() - begin
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def kill(processes: Sequence[psutil.Process], number: signal.Signals = signal.SIGKILL) -> None:

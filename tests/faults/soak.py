@@ -28,10 +28,10 @@ django.setup()
 
 from tests.faults.books import Record, check_books, check_books_afterwards  # noqa: E402  As above.
 from tests.faults.customers import Customer, Customers, customers_create  # noqa: E402  As above.
-from tests.faults.folders import temporary_folder  # noqa: E402  As above.
 from tests.faults.load import COMPLETE, Load, callers  # noqa: E402  As above.
 from tests.faults.product import Product, gone, kill, until  # noqa: E402  As above.
 from tests.faults.scenes import answers, incarnations  # noqa: E402  As above.
+from tests.folders import temporary_folder  # noqa: E402  As above.
 
 MOST_SECONDS = 24 * 3600
 TELL_SECONDS = 60.0

@@ -1,49 +1,15 @@
 """Redis holds nothing that matters to money: its death changes nothing."""
 
-import os
-import shutil
 import signal
 import socket
-import subprocess
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer
 from tests.faults.load import Load, callers
-from tests.faults.product import free_port, until
+from tests.redis_server import RedisServer
 
 CALLERS = 24
-Redis = tuple[int, subprocess.Popen[bytes]]
-MISSING = "there is no redis-server here, so Redis is not killed (Debian: apt install redis-server)"
-
-
-def answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16) == b"+PONG\r\n"
-    except OSError:
-        return False
-
-
-@pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
-    program = shutil.which("redis-server")
-    if program is None:
-        assert "CI" not in os.environ, MISSING
-        print(MISSING)
-        pytest.skip(MISSING)
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    await until(lambda: answers(port), "Redis")
-    yield port, process
-    process.kill()
-    process.wait()
 
 
 def say(port: int, *words: str) -> str:
@@ -61,20 +27,18 @@ def fill_with_garbage(port: int) -> None:
 
 
 async def test_f10_redis_lies_forgets_stands_still_and_is_killed(
-    launch: Launch, payers: list[Customer], redis: Redis
+    launch: Launch, payers: list[Customer], redis_server: RedisServer
 ) -> None:
-    port, process = redis
-    product = await launch(REDIS_URL=f"redis://127.0.0.1:{port}/0")
+    product = await launch(REDIS_URL=redis_server.url)
     async with Load(callers(product.port, CALLERS), payers) as load:
         await load.complete(40)
-        fill_with_garbage(port)
+        fill_with_garbage(redis_server.port)
         await load.complete(20)
-        assert say(port, "FLUSHALL").startswith("+OK")
+        assert say(redis_server.port, "FLUSHALL").startswith("+OK")
         await load.complete(20)
-        process.send_signal(signal.SIGSTOP)
+        redis_server.signal(signal.SIGSTOP)
         await load.complete(40)
-        process.kill()
-        process.wait()
+        redis_server.stop()
         await load.complete(40)
     assert set(load.codes) <= {"complete", "429"}
     await check_books(product, load.replies)

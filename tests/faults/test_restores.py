@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.faults.books import check_books, check_books_afterwards
 from tests.faults.conftest import Launch
 from tests.faults.customers import Customer
-from tests.faults.folders import temporary_folder
 from tests.faults.load import Load
 from tests.faults.product import Product, gone, kill, until
 from tests.faults.scenes import away, both, still
+from tests.folders import temporary_folder
 
 # Workers that were dead already, which a backup does not know; they have nothing to give back.
 RISEN = ("live", "expired", "lost")

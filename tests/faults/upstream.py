@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tests.faults.customers import MODEL
 from tests.faults.http_client import hang_up
-from tests.faults.product import free_port
+from tests.ports import free_port
 
 # Where the channel of the shared product leads to.
 UPSTREAM_PORT = free_port()

@@ -1,7 +1,4 @@
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +7,14 @@ import pytest
 
 from gateway.data_directory import DataDirectory
 from gateway.postgres import EmbeddedPostgres
+from tests.folders import temporary_folder
 from tests.gateway.databases import ask, clean_up
-
-_MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 2 * 1024**3
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """In memory where there is room (a busy disk makes every fsync wait), and gone afterwards."""
-    in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
-    with tempfile.TemporaryDirectory(
-        prefix="tollgate-", dir=_MEMORY if in_memory else None
-    ) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def made_once() -> Iterator[Path]:
     """A data directory whose server was started and stopped once; each test gets a copy."""
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         embedded = EmbeddedPostgres(DataDirectory(folder / "var"))
         embedded.start()
         ask(embedded.database_url, "CREATE TABLE kept AS SELECT 'from before' AS value")
@@ -48,7 +33,7 @@ def _copied(made: Path, path: Path) -> Iterator[DataDirectory]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         yield folder
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from gateway.ports import parent_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
@@ -54,13 +54,6 @@ def until(condition: Callable[[], Answer]) -> Answer:
 
 def alive(pid: int) -> bool:
     return parent_of(pid) is not None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def children_of(pid: int) -> list[int]:

@@ -19,13 +19,12 @@ import pytest
 from gateway.data_directory import DataDirectory
 from gateway.ports import bind_listener, parent_of
 from gateway.postgres import running_server
-from tests.conftest import on_server, url_of
+from tests.databases import copy, drop, url_of
 from tests.gateway.databases import clean_up
 from tests.gateway.running import (
     Running,
     alive,
     children_of,
-    free_port,
     manage,
     printed_curl,
     running,
@@ -33,6 +32,7 @@ from tests.gateway.running import (
     until,
 )
 from tests.gateway.test_launch import PRODUCTION
+from tests.ports import free_port
 
 SECRETS = {name: PRODUCTION[name] for name in ("SECRET_KEY", "KEY_PEPPER", "CREDENTIAL_KEYS")}
 CONTRACT = {
@@ -200,10 +200,10 @@ def test_everything_killed_at_once_comes_back(data: Path) -> None:
 
 def test_two_nodes_start_together_on_one_empty_database(place: Path) -> None:
     name = f"nodes_{uuid4().hex[:12]}"
-    on_server("CREATE DATABASE {database}", name)
+    copy("template1", name)
     shared = {**SECRETS, "DATABASE_URL": url_of(name)}
     with ThreadPoolExecutor() as pool, ExitStack() as stack:
-        stack.callback(on_server, "DROP DATABASE {database} WITH (FORCE)", name)
+        stack.callback(drop, name)
         nodes = [running(place / node, **shared) for node in ("a", "b")]
         first, second = pool.map(stack.enter_context, nodes)
         a, b = first.quickstart, second.quickstart

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.billing.engine.faulty import Faults, FaultyEngine
 from tests.billing.engine.support import Bank, call_of, request, settings_for, settle
-from tests.conftest import manage
+from tests.commands import manage
 
 
 async def test_replay_ships_what_the_dead_left(fresh_database_url: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from billing.engine import EngineUnavailable, MoneyEngine, Timing
 from tests.billing.engine.support import Bank, running, settings_for, spend
-from tests.conftest import manage
+from tests.commands import manage
 
 # Ships often, and has patience with a machine that others use as well.
 TIMING = Timing(ship=0.02, timeout=10.0, grace=20.0, idle=0.5)

@@ -17,9 +17,8 @@ from relay.channels.services import (
     channel_enable,
 )
 from relay.models import Channel, ChannelModel
-from tests.commands import ask, say
+from tests.commands import ask, manage, say
 from tests.committing import Listener, run_together
-from tests.conftest import manage
 from tests.factories import ACTOR
 from tests.raw_sql import Break, Row, check_break, constraints_of, execute, insert, violates
 

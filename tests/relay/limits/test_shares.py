@@ -13,7 +13,7 @@ from billing.limits import RateTable, ScopeRates
 from relay.errors import RelayError
 from relay.limits.limiter import Permit, RateLimits
 from relay.limits.shares import SLICES
-from tests.relay.limits.conftest import RedisServer
+from tests.redis_server import RedisServer
 from tests.relay.test_admission import principal_with
 
 NODES = 8
@@ -74,10 +74,10 @@ def slices(all_of_them: list[RateLimits]) -> int:
 
 
 async def test_eight_nodes_at_ten_times_the_limit_stay_within_the_drift(
-    tmp_path: Path, redis_url: str
+    tmp_path: Path, redis_server: RedisServer
 ) -> None:
     limit = 2_000
-    async with nodes(tmp_path, redis_url, NODES, calls_per_minute=limit) as all_of_them:
+    async with nodes(tmp_path, redis_server.url, NODES, calls_per_minute=limit) as all_of_them:
         passed = 0
         for _ in range(10 * limit // 400):
             calls = [call(all_of_them[n % NODES]) for n in range(400)]
@@ -100,9 +100,9 @@ async def test_eight_nodes_at_ten_times_the_limit_stay_within_the_drift(
 
 
 async def test_steady_calls_below_the_limit_are_all_served_and_seldom_ask(
-    tmp_path: Path, redis_url: str
+    tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    async with nodes(tmp_path, redis_url, 2, calls_per_minute=100_000) as all_of_them:
+    async with nodes(tmp_path, redis_server.url, 2, calls_per_minute=100_000) as all_of_them:
         ways = itertools.cycle(all_of_them)
         for _ in range(3_000):
             assert await call(next(ways)) is not None
@@ -111,9 +111,9 @@ async def test_steady_calls_below_the_limit_are_all_served_and_seldom_ask(
 
 
 async def test_slots_are_shared_and_those_of_a_node_that_vanished_come_back(
-    tmp_path: Path, redis_url: str
+    tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    async with nodes(tmp_path, redis_url, 3, concurrency=4) as (one, two, three):
+    async with nodes(tmp_path, redis_server.url, 3, concurrency=4) as (one, two, three):
         permits = [await call(one), await call(one), await call(two), await call(two)]
         assert all(permits)
         assert await call(three) is None
@@ -134,9 +134,9 @@ async def _served(node: RateLimits) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_all_limits_of_a_call_or_none(tmp_path: Path, redis_url: str) -> None:
+async def test_all_limits_of_a_call_or_none(tmp_path: Path, redis_server: RedisServer) -> None:
     rates = {"calls_per_minute": 10, "concurrency": 1}
-    async with nodes(tmp_path, redis_url, 2, **rates) as (one, two):
+    async with nodes(tmp_path, redis_server.url, 2, **rates) as (one, two):
         first = await call(one)
         assert first is not None
         for _ in range(50):
@@ -146,8 +146,10 @@ async def test_all_limits_of_a_call_or_none(tmp_path: Path, redis_url: str) -> N
         await _served(two)
 
 
-async def test_tokens_that_were_not_used_come_back(tmp_path: Path, redis_url: str) -> None:
-    async with nodes(tmp_path, redis_url, 2, tokens_per_minute=1_000) as (one, two):
+async def test_tokens_that_were_not_used_come_back(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with nodes(tmp_path, redis_server.url, 2, tokens_per_minute=1_000) as (one, two):
         first = await call(one, 900)
         assert first is not None
         assert await call(two, 900) is None
