@@ -1,9 +1,11 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.end_to_end.live import LiveGateway, running_gateway
+from tests.end_to_end.node_package import installed
 from tests.end_to_end.support import MODEL, Customer, Upstream, customer_of, organization_create
 
 
@@ -15,6 +17,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
         yield gateway
         # Whatever the tests did to it.
         assert gateway.manage("audit") == {"ok": True, "findings": []}
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the SDK for Node.js."""
+    return installed(tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture(scope="session")

@@ -1,48 +1,14 @@
 """The official SDK for Node.js: one program uses it, the tests judge what it saw."""
 
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.end_to_end.live import LiveGateway
+from tests.end_to_end.node_package import NODE, run
 from tests.end_to_end.support import MODEL, Customer, charge_of
-
-NODE = Path(__file__).parent / "node"
-SECONDS = 120
-
-
-def run(*command: str, folder: Path, **environment: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the SDK, exactly as it was locked: `make test` has made it, or a new one."""
-    for tool in ("node", "npm"):
-        assert shutil.which(tool), f"These tests need {tool} (Node.js 20 or later)."
-    if (NODE / "node_modules" / ".installed").exists():
-        return NODE
-    folder = tmp_path_factory.mktemp("node")
-    for file in NODE.glob("*.*"):
-        shutil.copy(file, folder)
-    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-    run("npm", "ci", *quiet, folder=folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

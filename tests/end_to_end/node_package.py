@@ -1,0 +1,36 @@
+"""The folder with the official SDK for Node.js, and programs that run in it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+NODE = Path(__file__).parent / "node"
+SECONDS = 120
+
+
+def run(*command: str, folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def installed(folder: Path) -> Path:
+    """The SDK exactly as it was locked: `make test` has installed it, else it goes to `folder`."""
+    for tool in ("node", "npm"):
+        assert shutil.which(tool), f"These tests need {tool} (Node.js 20 or later)."
+    if (NODE / "node_modules" / ".installed").exists():
+        return NODE
+    for file in NODE.glob("*.*"):
+        shutil.copy(file, folder)
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+    run("npm", "ci", *quiet, folder=folder)
+    return folder
