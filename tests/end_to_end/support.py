@@ -133,6 +133,9 @@ class Upstream:
         request: dict[str, Any] = answer["data"][0]
         return request
 
+    def all_received(self, tag: str) -> list[dict[str, Any]]:
+        return list(self._received(tag)["data"])
+
     def _received(self, tag: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.http.get("/simulator/requests", params={"tag": tag}).json()
         return answer
