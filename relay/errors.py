@@ -211,7 +211,8 @@ def request_timeout() -> RelayError:
 def unsupported_content_encoding(encoding: str) -> RelayError:
     return RelayError(
         415,
-        f"The content encoding {_quoted(encoding)} is not supported. Send the body uncompressed.",
+        f"The content encoding {_quoted(encoding)} is not supported here. Send the body"
+        " uncompressed.",
         code="unsupported_content_encoding",
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from billing.identifiers import uuid7
 from relay import errors
 from relay.asgi_types import Message, Receive, Scope, Send
+from relay.bodies import content_encoding
 from relay.errors import RelayError, render
 from relay.headers import STREAM_HEADERS, Header, cors_headers
 
@@ -37,6 +38,7 @@ class Exchange:
         self.log: dict[str, Any] = {}  # What the endpoint adds to the log line of this exchange.
         self.limit_headers: tuple[Header, ...] = ()  # Of the answer: the rate limits of the call.
         self._fields: dict[bytes, bytes] | None = None
+        self._is_unpacked = False  # What the body was packed by, its next reader need not know.
         self._receive = receive
         self._send = send
 
@@ -47,7 +49,28 @@ class Exchange:
         return self._fields.get(name)
 
     async def body(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises RelayError, ClientLeft."""
+        """The whole body, unpacked. Raises RelayError, ClientLeft."""
+        encoding = self._encoding()
+        if encoding is None:
+            return await self._body(limit_bytes)
+        if not content_encoding.is_known(encoding):
+            raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
+        packed = await self._body(limit_bytes)
+        self._is_unpacked = True
+        # In a thread: others must not wait for what somebody packed tightly.
+        return await asyncio.to_thread(
+            content_encoding.unpack, packed, encoding, limit_bytes=limit_bytes
+        )
+
+    def _encoding(self) -> bytes | None:
+        """How the body is packed, if it is."""
+        encoding = self.header(b"content-encoding")
+        if encoding is None or self._is_unpacked:
+            return None
+        encoding = encoding.strip().lower()
+        return None if encoding in {b"identity", b""} else encoding
+
+    async def _body(self, limit_bytes: int) -> bytes:
         self._check_announced(limit_bytes)
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
@@ -81,6 +104,9 @@ class Exchange:
         Raises RelayError (413, 408, 415), ClientLeft. The time that is spent on a piece is not
         counted against the client.
         """
+        encoding = self._encoding()
+        if encoding is not None:
+            raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
         self._check_announced(limit_bytes)
         loop = asyncio.get_running_loop()
         size, waited, more_body = 0, 0.0, True
@@ -104,10 +130,7 @@ class Exchange:
                 yield piece
 
     def _check_announced(self, limit_bytes: int) -> None:
-        """Refuse a body by what its head says of it. Raises RelayError."""
-        encoding = self.header(b"content-encoding")
-        if encoding and (encoding := encoding.strip().lower()) not in (b"identity", b""):
-            raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
+        """Refuse a body by the size that its head says. Raises RelayError."""
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
             raise errors.request_too_large(limit_bytes)
@@ -141,9 +164,18 @@ class Exchange:
             (b"openai-processing-ms", str(self.elapsed_ms()).encode()),
             *((name, value) for name, value in headers if name != b"content-length"),
         ]
-        self.log.setdefault("error", error.code or error.type)
+        self._note(error)
         with suppress(ClientLeft):
             await self.answer(status, extra, body if self.method != "HEAD" else b"")
+
+    async def stream_fail(self, error: RelayError, ending: bytes) -> None:
+        """End a stream that has begun, by what tells of the error."""
+        self._note(error)
+        with suppress(ClientLeft):
+            await self.stream_end(ending)
+
+    def _note(self, error: RelayError) -> None:
+        self.log.setdefault("error", error.code or error.type)
 
     async def stream_start(self, headers: Iterable[Header]) -> None:
         """Begin a stream of events. Raises ClientLeft."""

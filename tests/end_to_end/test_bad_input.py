@@ -200,9 +200,23 @@ def test_without_a_good_key_it_is_a_401(
     assert upstream.count(tag) == 0
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br", "deflate", "gzip, identity"])
-def test_a_compressed_body_is_a_415(customer: Customer, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["br", "compress", "gzip, identity"])
+def test_a_body_that_is_packed_in_an_unknown_way_is_a_415(
+    customer: Customer, encoding: str
+) -> None:
     error = refused(customer.post(chat_body(), content_encoding=encoding), status=415)
+    assert error["code"] == "unsupported_content_encoding"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "deflate"])
+def test_a_body_that_is_not_packed_as_it_says_is_a_400(customer: Customer, encoding: str) -> None:
+    error = refused(customer.post(chat_body(), content_encoding=encoding), status=400)
+    assert error["code"] == "invalid_content_encoding"
+
+
+def test_a_packed_form_is_a_415(customer: Customer) -> None:
+    form = {"content_type": "multipart/form-data; boundary=x", "content_encoding": "gzip"}
+    error = refused(customer.post(b"x", "/v1/audio/transcriptions", **form), status=415)
     assert error["code"] == "unsupported_content_encoding"
 
 
