@@ -27,6 +27,9 @@ from relay.bodies.completions import (
 )
 from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
 from relay.errors import RelayError, render_event, upstream_failed
+from relay.bodies.json_members import read_members, splice_members
+from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
+from relay.errors import RelayError, render_event, upstream_failed
 from relay.upstream_errors import from_upstream_event
 
 # More than any model writes; beyond it an estimate would count no further.
@@ -144,6 +147,12 @@ class ChatStreamMeter:
             chunk = decode_chunk(data)
         except (msgspec.DecodeError, RecursionError):
             return self._take_loose(data, forward)
+        if chunk.usage and chunk.choices:
+            members = read_members(data)
+            forward = self._part_usage(
+                splice_members(data, members, {"usage": None}),
+                splice_members(data, members, {"choices": []}),
+            )
         if chunk.error or (not event.is_plain and _is_error_event(event, chunk)):
             return self._take_error(msgspec.json.decode(data))
         for choice in chunk.choices or ():
@@ -229,7 +238,20 @@ class ChatStreamMeter:
         for text in strings_in(fields.get("choices")):
             self._write(0, text)
         known = {name: fields.get(name) for name in LooseChunk.__struct_fields__}
-        return self._meter(LooseChunk(**known), forward)
+        chunk = LooseChunk(**known)
+        if chunk.usage and chunk.choices:
+            parts = ({**fields, "usage": None}, {**fields, "choices": []})
+            forward = self._part_usage(*(json.dumps(part).encode() for part in parts))
+        return self._meter(chunk, forward)
+
+    def _part_usage(self, output: bytes, usage: bytes) -> bytes:
+        """The output of a chunk that has both; the usage waits for the end, if it was asked for.
+
+        OpenAI tells it in a chunk of its own, and some clients show nothing of any that has it.
+        """
+        if self._include_usage and self.error is None:
+            self._held_usage_chunk = _event(usage)
+        return _event(output)
 
     def _take_error(self, event: dict[str, Any]) -> bytes:
         self.usage = event.get("usage") or self.usage
@@ -274,6 +296,10 @@ def _has_more(delta: Text) -> bool:
         or delta.function_call is not None
         or delta.audio is not None
     )
+
+
+def _event(data: bytes) -> bytes:
+    return plain_form(Event(data, data))
 
 
 def _refuse(constant: str) -> None:

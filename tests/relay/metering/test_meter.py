@@ -101,16 +101,23 @@ def test_nothing_follows_done() -> None:
         assert meter.done
 
 
-def test_usage_in_a_content_chunk_is_metered_and_left() -> None:
-    running = event(chunk({"content": "a"}, usage=USAGE))
-    forwarded, meter = run(running)
-    assert forwarded == running
+def events_in(forwarded: bytes) -> list[Any]:
+    return [json.loads(one.removeprefix(b"data: ")) for one in forwarded.split(b"\n\n")[:-1]]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("index", [0, "loose"])
+def test_usage_beside_output_is_metered_and_told_as_openai_tells_it(
+    index: Any, *, asked: bool
+) -> None:
+    running = chunk({"content": "a"}, usage={"prompt_tokens": 1}, index=index)
+    final = chunk(finish_reason="stop", usage=USAGE, index=index)
+    forwarded, meter = run(event(running), event(final), include_usage=asked)
+    bare = [{**running, "usage": None}, {**final, "usage": None}]
+    assert events_in(forwarded) == bare + [{**final, "choices": []}] * asked
     assert meter.usage == USAGE
-    assert not meter.is_complete
-    final = event(chunk(finish_reason="stop", usage=USAGE))
-    forwarded, meter = run(running, final)
-    assert forwarded == running + final
-    assert meter.is_complete
+    forwarded, meter = run(event(running), DONE, include_usage=asked)
+    assert not meter.is_complete or meter.done
 
 
 def test_an_empty_choices_list_without_usage_passes() -> None:
