@@ -65,6 +65,8 @@ class OpenCall:
         self.first_token_ms: int | None = None  # Of streams.
         self.upstream_id = ""
         self.client_left = False
+        self.has_begun_early = False
+        """The client has the head of an event stream, and nothing of upstream's yet."""
         self.cut_reason: str | None = None
         self._permit: Permit | None = None  # Of the rate limits, where there are any.
         self._used_tokens = 0

@@ -13,6 +13,7 @@ from relay import errors
 from relay.bodies.fields import InvalidRequest
 from relay.calls import OpenCall
 from relay.channels.table import ChannelRoute
+from relay.early_head import EarlyHead
 from relay.endpoints.base import CallRequest, Handler
 from relay.endpoints.table import BodyKind, Endpoint
 from relay.errors import RelayError
@@ -124,7 +125,9 @@ class Relaying:
             await self._run(call, candidates)
         except RelayError as error:
             _end(call, status=error.status)
-            raise
+            if not call.has_begun_early:
+                raise
+            await exchange.stream_fail(error, handler.failed_stream(request, error))
         except ClientLeft:
             _end(call, status=CLIENT_LEFT, outcome="client_left")
             raise
@@ -148,7 +151,7 @@ class Relaying:
                 raise
         finally:
             call.beyond_cuts()
-        if not call.exchange.status:  # It was cut.
+        if not call.exchange.status or call.has_begun_early:  # It was cut.
             raise call.unfinished() if call.was_sent else errors.server_draining()
 
     # --- Before it is sent -----------------------------------------------------------------------
@@ -233,13 +236,16 @@ class Relaying:
 
     async def _relay(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
         sending = self._runtime.sending
-        response, attempt = await sending.send(call, candidates)
+        async with EarlyHead(call, pause_seconds=self._runtime.settings.keep_alive_seconds):
+            response, attempt = await sending.send(call, candidates)
         well = False
         try:
             if response.status != OK:
                 raise (await read_refusal(response)).error
             meter = call.handler.meter(call.request, response)
             if meter is None:
+                if call.has_begun_early:  # A whole answer fits into no stream.
+                    raise errors.upstream_failed()
                 await _relay_body(call, response)
             else:
                 stream = StreamRelay(call, response, meter=meter, runtime=self._runtime)

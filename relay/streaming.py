@@ -118,7 +118,9 @@ class StreamRelay:
         call, meter, read = self._call, self._meter, self._response.read
         stream, ids, restored = call.exchange.stream, meter.ids, call.is_restored
         headers, is_silent = client_headers(self._response.header), True
-        if meter.is_event_stream:
+        if call.has_begun_early:
+            call.has_begun_early = False
+        elif meter.is_event_stream:
             await call.exchange.stream_start(headers)
         else:
             await call.exchange.respond_start(OK, headers)

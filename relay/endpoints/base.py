@@ -14,8 +14,9 @@ from billing.engine.holds import HoldRequest
 from billing.prices.catalog import Quote
 from relay.bodies.json_members import Members
 from relay.endpoints.table import Endpoint
-from relay.errors import RelayError
+from relay.errors import RelayError, render_event
 from relay.exchange import Exchange
+from relay.metering.meter import DONE
 from relay.metering.reservation import HoldPolicy
 from relay.metering.settlement import Measure, Reading
 from relay.tenancy.references import Reference
@@ -149,6 +150,9 @@ R = TypeVar("R", bound=CallRequest)
 class Handler(ABC, Generic[R]):
     """One endpoint. All methods but `read` are pure."""
 
+    can_begin_early = False
+    """Its streams are events whoever answers, so they may begin before upstream does."""
+
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
@@ -246,6 +250,10 @@ class Handler(ABC, Generic[R]):
     def meter(self, request: R, response: UpstreamResponse) -> StreamMeter | None:  # noqa: ARG002  Few answers are streams.
         """Follows the answer if it is to be relayed as it comes; None: it is read whole."""
         return None
+
+    def failed_stream(self, request: R, error: RelayError) -> bytes:  # noqa: ARG002  Most only tell it.
+        """All of an event stream that failed before upstream had said anything."""
+        return render_event(error) + DONE
 
     @abstractmethod
     def read_answer(self, request: R, body: bytes) -> Answer:

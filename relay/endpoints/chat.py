@@ -22,6 +22,8 @@ _REFERRING = frozenset({"messages", "audio"})
 
 
 class ChatHandler(Handler[ChatRequest]):
+    can_begin_early = True
+
     @override
     def parse(self, body: bytes) -> ChatRequest:
         return parse_chat(body)

@@ -104,6 +104,8 @@ def parse_completion(body: bytes) -> CompletionRequest:
 
 
 class CompletionsHandler(Handler[CompletionRequest]):
+    can_begin_early = True
+
     @override
     def parse(self, body: bytes) -> CompletionRequest:
         return parse_completion(body)

@@ -19,6 +19,8 @@ _TEXTS: Final = frozenset(
     {"text", "refusal", "arguments", "name", "input", "code", "transcript", "summary", "content"}
 )
 
+_OUR_CODES: Final = frozenset({"upstream_error", "upstream_timeout", "server_draining"})
+
 
 class _Action(msgspec.Struct, gc=False):
     type: Any = None
@@ -170,7 +172,12 @@ def with_our_error(body: bytes, error: object) -> bytes:
 
 def our_error(error: object) -> dict[str, str]:
     told = from_upstream_event(error)
-    return {"code": told.code or "server_error", "message": told.message}
+    return {"code": error_code(told), "message": told.message}
+
+
+def error_code(error: RelayError) -> str:
+    """As a response says it: the vendor's list of these codes is closed, and ours are not in it."""
+    return "server_error" if error.code in _OUR_CODES else error.code or "server_error"
 
 
 def _texts_in(value: object) -> Iterator[str]:

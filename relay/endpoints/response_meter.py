@@ -5,12 +5,14 @@ The last one is held back until the call is settled. Nothing ends such a stream 
 """
 
 import json
+import time
 from io import StringIO
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
+from billing.identifiers import uuid7
 from relay.bodies.json_members import read_members, splice_members
 from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
 from relay.endpoints.response_answers import (
@@ -18,6 +20,7 @@ from relay.endpoints.response_answers import (
     Item,
     ToolCalls,
     decode_document,
+    error_code,
     with_our_error,
 )
 from relay.errors import RelayError, upstream_failed
@@ -213,21 +216,19 @@ class ResponseStreamMeter:
     def _rendered(self, error: RelayError) -> bytes:
         """Two events: agents look only for the first, and the SDKs raise at the second."""
         first = self._sequence_number + 1
-        code = error.code or "server_error"
         message = error.message.encode("utf-8", "replace").decode()
-        failed = {"code": code, "message": message}
+        failed = {"code": error_code(error), "message": message}
         response: dict[str, Any] = {"status": "failed", "error": failed}
         if self._begun.startswith(b"{"):
             begun = splice_members(self._begun, read_members(self._begun), response)
         else:
-            whole = {"id": "", "object": "response", "created_at": 0, "output": [], **response}
-            begun = _encode(whole)
+            begun = _encode(_never_begun() | response)
         kind = "response.failed"
         said = {"type": kind, "sequence_number": first, "response": Raw(begun)}
         last = {
             "type": "error",
             "sequence_number": first + 1,
-            "code": code,
+            "code": error.code or "server_error",
             "message": message,
             "param": error.param,
         }
@@ -235,6 +236,12 @@ class ResponseStreamMeter:
             b"event: " + str(one["type"]).encode() + b"\ndata: " + _encode(one) + b"\n\n"
             for one in (said, last)
         )
+
+
+def _never_begun() -> dict[str, Any]:
+    """Of a response that upstream said nothing of; nobody can ask for it, but its id is read."""
+    one = f"resp_{uuid7().hex}"
+    return {"id": one, "object": "response", "created_at": int(time.time()), "output": []}
 
 
 def _form(kind: str, event: Event, data: bytes) -> bytes:

@@ -30,7 +30,7 @@ from relay.endpoints.response_request import (
     texts_of,
 )
 from relay.endpoints.table import ID
-from relay.errors import id_not_found
+from relay.errors import RelayError, id_not_found
 from relay.exchange import Exchange
 from relay.metering.reservation import (
     FlatReservation,
@@ -72,6 +72,8 @@ class _ResponseHandler(Handler[ResponseRequest]):
 
 
 class ResponsesHandler(_ResponseHandler):
+    can_begin_early = True
+
     """POST /responses."""
 
     @override
@@ -127,6 +129,10 @@ class ResponsesHandler(_ResponseHandler):
         if request.stream and is_event_stream(response):
             return ResponseStreamMeter(is_stored=request.is_stored)
         return None
+
+    @override
+    def failed_stream(self, request: ResponseRequest, error: RelayError) -> bytes:
+        return ResponseStreamMeter().ending(error)
 
     @override
     def read_answer(self, request: ResponseRequest, body: bytes) -> ResponseAnswer:

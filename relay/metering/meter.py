@@ -25,8 +25,6 @@ from relay.bodies.completions import (
     texts_of,
     texts_of_choices,
 )
-from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
-from relay.errors import RelayError, render_event, upstream_failed
 from relay.bodies.json_members import read_members, splice_members
 from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
 from relay.errors import RelayError, render_event, upstream_failed

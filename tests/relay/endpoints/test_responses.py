@@ -139,7 +139,7 @@ async def test_a_stream_that_breaks_tells_agents_and_sdks(gateway: Gateway) -> N
     assert (failed["type"], failed["sequence_number"]) == ("response.failed", 3)
     assert failed["response"]["id"] == "resp_1"
     assert failed["response"]["status"] == "failed"
-    assert failed["response"]["error"]["code"] == "upstream_error"
+    assert failed["response"]["error"]["code"] == "server_error"
     assert (error["type"], error["sequence_number"]) == ("error", 4)
     assert error.keys() == {"type", "sequence_number", "code", "message", "param"}
     record = await gateway.record()
@@ -170,7 +170,7 @@ async def test_what_upstream_says_of_the_operators_account_is_not_passed_on(
     await upstream_says(gateway, STREAM_HEAD, CREATED, last)
     body = {"model": SCRIPTED, "input": "x", "stream": True}
     answer = await ask(gateway, customer, "responses", body)
-    assert events(answer.body)[-1]["response"]["error"]["code"] == "upstream_error"
+    assert events(answer.body)[-1]["response"]["error"]["code"] == "server_error"
     assert b"org-" not in answer.body
 
 
