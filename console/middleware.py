@@ -22,6 +22,21 @@ def is_api_path(path: str) -> bool:
     return path == API_PREFIX or path.startswith(f"{API_PREFIX}/")
 
 
+def is_from_program(request: HttpRequest) -> bool:
+    """Whether an app has lost its way here, with a base URL that was typed wrong."""
+    headers = request.headers
+    return (
+        headers.get("authorization", "")[:7].lower() == "bearer "
+        or "x-api-key" in headers
+        or "api-key" in headers
+        or request.content_type == "application/json"
+    )
+
+
+def is_preflight(request: HttpRequest) -> bool:
+    return request.method == "OPTIONS" and "access-control-request-method" in request.headers
+
+
 def relay_scope(request: HttpRequest) -> dict[str, str | None]:
     """What the data plane says about a request that it passed on; empty without a data plane."""
     scope: dict[str, object] = getattr(request, "scope", {})
@@ -56,7 +71,7 @@ class ApiGate:
 
     def _api(self, request: HttpRequest) -> HttpResponseBase:
         if request.method == "OPTIONS":
-            return _preflight(request)
+            return preflight_response(request)
         try:
             match = resolve(request.path_info)
         except Http404:
@@ -69,7 +84,7 @@ class ApiGate:
         return response
 
 
-def _preflight(request: HttpRequest) -> HttpResponse:
+def preflight_response(request: HttpRequest) -> HttpResponse:
     """Before any authentication: a browser asks without the key."""
     response = HttpResponse(status=204)
     requested = request.headers.get("access-control-request-headers")

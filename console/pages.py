@@ -8,7 +8,13 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from console.errors import error_response
-from console.middleware import api_response_finish, is_api_path
+from console.middleware import (
+    api_response_finish,
+    is_api_path,
+    is_from_program,
+    is_preflight,
+    preflight_response,
+)
 from relay.errors import RelayError, internal, permission_denied, unknown_url
 
 
@@ -33,6 +39,8 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # no
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  Django passes it.
+    if is_preflight(request):
+        return preflight_response(request)  # So that a browser shows its user the error behind it.
     error = unknown_url(str(request.method), request.path)
     return _answer(request, error, "There is no page at this address.")
 
@@ -43,7 +51,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def _answer(request: HttpRequest, error: RelayError, sentence: str) -> HttpResponse:
     """JSON for programs, a page for people."""
-    if is_api_path(request.path_info):
+    if is_api_path(request.path_info) or is_from_program(request):
         response = error_response(error)
         api_response_finish(request, response)
         return response

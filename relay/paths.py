@@ -80,6 +80,8 @@ _PREFIXES: Final = (
     ("api", "openai"),
 )
 _MARKER: Final = "openai"
+# What some apps call the "API URL" is the whole endpoint, and to that others append theirs.
+_TYPED_AS_BASE: Final = (("chat", "completions"), ("completions",), ("responses",), ("embeddings",))
 
 # First segments of OpenAI's paths that clients without `/v1` in their base URL call. The other
 # applications of the gateway live beside them, so nothing else is taken from them.
@@ -147,14 +149,27 @@ def _without_versions(segments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _operation(segments: tuple[str, ...], organization: str | None, project: str | None) -> Match:
-    endpoint = segments[:2]
-    while endpoint == ("chat", "completions"):
-        again = _without_versions(segments[2:])
-        if again[:2] != endpoint:
-            break
-        segments = again
+    segments = _without_endpoint(segments)
     operation, argument = _named(segments)
     return Match(operation, organization, project, argument, "/" + "/".join(segments))
+
+
+def _without_endpoint(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """The path behind an endpoint that somebody typed whole as the base URL."""
+    typed = True
+    while typed:
+        typed = False
+        for endpoint in _TYPED_AS_BASE:
+            behind = _without_versions(segments[len(endpoint) :])
+            if segments[: len(endpoint)] == endpoint and _is_called(behind):
+                segments, typed = behind, True
+    return segments
+
+
+def _is_called(segments: tuple[str, ...]) -> bool:
+    return segments in _OPERATIONS or any(
+        segments[: len(endpoint)] == endpoint for endpoint in _TYPED_AS_BASE
+    )
 
 
 def _named(segments: tuple[str, ...]) -> tuple[str, str | None]:

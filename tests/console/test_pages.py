@@ -48,6 +48,36 @@ def test_an_unknown_page_is_a_page(administrator: Client, path: str) -> None:
     assert "There is no page" in response.content.decode()
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/fim/completions", "/api/v1/chat/completions"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"authorization": "Bearer x"}, {"api-key": "x"}, {"x-api-key": "x"}],
+    ids=["bearer", "api-key", "x-api-key"],
+)
+def test_an_app_that_lost_its_way_is_told_so_in_json(
+    client: Client, path: str, headers: dict[str, str]
+) -> None:
+    for response in (client.get(path, headers=headers), client.post(path, headers=headers)):
+        assert (response.status_code, response["content-type"]) == (404, "application/json")
+        assert "a base URL ends in /v1" in response.json()["error"]["message"]
+        assert response["access-control-allow-origin"] == "*"
+        assert response["x-request-id"].startswith("req_")
+
+
+def test_who_signs_in_at_a_proxy_still_sees_pages(client: Client) -> None:
+    response = client.get("/nothing", headers={"authorization": "Basic eDp5"})
+    assert "There is no page" in response.content.decode()
+
+
+def test_a_browser_may_ask_only_where_no_page_is(client: Client) -> None:
+    asked = {"access-control-request-method": "POST", "origin": "https://chat.example"}
+    answer = client.options("/fim/completions", headers=asked)
+    assert (answer.status_code, answer["access-control-allow-origin"]) == (204, "*")
+    for path in ("/", "/docs/", "/admin/login/"):
+        answer = client.options(path, headers=asked)
+        assert "access-control-allow-origin" not in answer
+
+
 def test_a_wrong_host_gets_a_page_and_the_api_json(client: Client, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["example.com"]
     page = client.get("/", headers={"host": "evil.example"})

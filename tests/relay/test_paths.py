@@ -70,6 +70,26 @@ def test_what_clients_make_of_a_base_url_is_folded(path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "expected", "rest"),
+    [
+        ("/v1/chat/completions/models", "models", "/models"),
+        ("/v1/chat/completions/v1/models", "models", "/models"),
+        ("/v1/responses/responses", "responses", "/responses"),
+        ("/v1/responses/v1/responses/compact", "responses_compact", "/responses/compact"),
+        ("/openai/v1/embeddings/embeddings", "embeddings", "/embeddings"),
+        ("/v1/completions/chat/completions", "chat_completions", "/chat/completions"),
+        ("/v1/chat/completions/embeddings/", "embeddings", "/embeddings"),
+    ],
+)
+def test_a_whole_endpoint_may_have_been_typed_as_the_base(
+    path: str, expected: str, rest: str
+) -> None:
+    matched = match(path)
+    assert matched is not None
+    assert (matched.operation, matched.rest) == (expected, rest)
+
+
+@pytest.mark.parametrize(
     ("path", "argument"),
     [
         ("/v1/models/gpt-4o", "gpt-4o"),
