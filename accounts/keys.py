@@ -21,7 +21,8 @@ _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TAIL_LENGTH = RANDOM_LENGTH + CHECKSUM_LENGTH
 # A hyphen in front would make an option of the key's prefix in a command.
 _BRAND_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_BRAND_LENGTH - 1}}}"
-_BRAND = re.compile(_BRAND_PATTERN)
+# NextChat takes what begins with "nk-" for a password of its own.
+_BRAND = re.compile(rf"(?!nk-){_BRAND_PATTERN}")
 # The brand is not compared: keys that were issued under an earlier brand go on working.
 _KEY = re.compile(rf"{_BRAND_PATTERN}[A-Za-z0-9]{{{_TAIL_LENGTH}}}")
 
@@ -43,7 +44,8 @@ class IssuedKey:
 def key_generate(*, brand_prefix: str, pepper: str) -> IssuedKey:
     if not _BRAND.fullmatch(brand_prefix):
         raise InvalidBrandPrefix(
-            f"A brand prefix is 1 to {MAX_BRAND_LENGTH} of A-Z a-z 0-9 _ -, the first no _ or -."
+            f"A brand prefix is 1 to {MAX_BRAND_LENGTH} of A-Z a-z 0-9 _ -, the first no _ or -,"
+            " and not nk-."
         )
     body = brand_prefix + "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_LENGTH))
     key = body + _checksum(body, pepper)

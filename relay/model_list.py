@@ -12,12 +12,17 @@ from relay.exchange import Exchange
 from relay.runtime import Runtime
 
 OWNER = "openai"
+# Codex looks for a list of its own with much that only its vendor knows, and complains without one.
+_CODEX_PARAMETER = b"client_version="
 JSON = ((b"content-type", b"application/json"),)
 
 
 async def model_list(exchange: Exchange, principal: Principal, runtime: Runtime) -> None:
     data = [model_document(model) for model in _callable(principal, runtime)]
-    await _answer(exchange, {"object": "list", "data": data})
+    document: dict[str, Any] = {"object": "list", "data": data}
+    if _CODEX_PARAMETER in exchange.query:
+        document["models"] = []
+    await _answer(exchange, document)
 
 
 async def model_get(exchange: Exchange, principal: Principal, runtime: Runtime, name: str) -> None:

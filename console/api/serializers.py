@@ -76,6 +76,9 @@ class RecordSerializer(serializers.Serializer[Any]):
     stream = serializers.BooleanField()
     status = serializers.IntegerField()
     outcome = serializers.CharField()
+    retry_count = serializers.IntegerField(
+        help_text="Which attempt of its client it was, if that said so; each is a call of its own."
+    )
     usage_source = serializers.CharField()
     prompt_tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField()

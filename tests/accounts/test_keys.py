@@ -74,7 +74,7 @@ def test_what_we_never_issue_is_refused(change: object) -> None:
     assert not key_is_well_formed(change(key), pepper=PEPPER)
 
 
-@pytest.mark.parametrize("brand", ["", "-x", "_x", "a b", "é", "x" * 21, "sk-\n"])
+@pytest.mark.parametrize("brand", ["", "-x", "_x", "a b", "é", "x" * 21, "sk-\n", "nk-", "nk-x"])
 def test_a_brand_that_no_key_may_have_is_refused(brand: str) -> None:
     with pytest.raises(InvalidBrandPrefix):
         key_generate(brand_prefix=brand, pepper=PEPPER)

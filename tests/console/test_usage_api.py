@@ -210,6 +210,7 @@ def test_a_record_has_its_units_and_the_request_id_of_its_reply(
                 "stream": True,
                 "status": 200,
                 "outcome": "completed",
+                "retry_count": 0,
                 "usage_source": "upstream",
                 "prompt_tokens": 1000,
                 "cached_tokens": 3,

@@ -44,6 +44,7 @@ RECORD = {
     "stream": bool,
     "status": int,
     "outcome": str,
+    "retry_count": int,
     "usage_source": str,
     "discount_ppm": int,
     "price_id": int,
