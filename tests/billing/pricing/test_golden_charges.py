@@ -1,6 +1,6 @@
 """Golden vectors: what a reply of each kind costs, worked out by hand from the official prices.
 
-golden/charges.json has one reply a line: what upstream reported, further counts, the arithmetic in
+golden_charges.json has one reply a line: what upstream reported, further counts, the arithmetic in
 USD (units x price / units that the price is for), and what is charged at three discounts. The file
 was written with the price list at hand and not by the code that it checks; a charge is the sum of
 the arithmetic times the discount, rounded up to a nano-USD.
