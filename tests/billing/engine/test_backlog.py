@@ -69,7 +69,11 @@ def test_segments_that_were_shipped_and_deleted_are_not_missed(journal: Journal)
     )
 
 
-@pytest.mark.parametrize("tail", [settled()[:40], HEADER.pack(2**31, 0), os.urandom(3)])
+@pytest.mark.parametrize(
+    "tail",
+    [settled()[:40], HEADER.pack(2**31, 0), os.urandom(3)],
+    ids=["half a record", "a length beyond all", "noise"],
+)
 def test_a_torn_tail_does_not_wait(journal: Journal, tail: bytes) -> None:
     end = journal.append(settled())
     # Cut, as after a kill: nothing was preallocated behind it.
