@@ -55,6 +55,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         ),
     },
 }
+for creating in ("responses/compact", "responses/input_tokens"):
+    FIELDS[creating] = FIELDS["responses"]
 CASES = [
     (path, field)
     for path, fields in FIELDS.items()
@@ -86,6 +88,8 @@ USUAL: dict[str, dict[str, Any]] = {
     "audio/speech": {"model": "gpt-4o-mini-tts", "input": "x"},
     "images/edits": {"model": "gpt-image-1", "prompt": "x"},
     "responses": {"model": "gpt-4o-mini", "input": "x"},
+    "responses/compact": {"model": "gpt-4o-mini", "input": "x"},
+    "responses/input_tokens": {"model": "gpt-4o-mini", "input": "x"},
 }
 
 
@@ -115,6 +119,20 @@ async def test_a_strangers_id_is_nobodys(shop: Gateway) -> None:
         assert errors[0] == errors[1], case
         assert json.loads(errors[0])["code"] == "not_found"
         assert "`ID`" in errors[0]
+    assert shop.arrived() == seen
+
+
+async def test_a_list_is_read_from_ones_own_items_on(shop: Gateway) -> None:
+    owner, stranger = await shop.customer(USD), await shop.customer(USD)
+    lists = "GET responses/{}/input_items"
+    of_owner, own = [await created(shop, one) for one in (owner, stranger)]
+    items = await send(shop.workers[0], owner, lists.format(of_owner))
+    (item,) = json.loads(items.body)["data"]
+    seen = shop.arrived()
+    for query in ("?after={}", "?before={}", "?limit=1&after={}", "?after=x&after={}"):
+        path = lists.format(own) + query.format(item["id"])
+        answer = await send(shop.workers[0], stranger, path)
+        assert (answer.status, error_of(answer)["code"]) == (404, "not_found"), query
     assert shop.arrived() == seen
 
 
