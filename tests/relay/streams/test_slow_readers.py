@@ -82,7 +82,7 @@ async def gateway(empty_gateway: Gateway, settings: Settings) -> Gateway:
     return empty_gateway
 
 
-async def test_who_stops_reading_is_cut_and_the_stream_read_on(gateway: Gateway) -> None:
+async def test_f35_who_stops_reading_is_cut_and_the_stream_read_on(gateway: Gateway) -> None:
     upstream = Torrent()
     await gateway.scripted(upstream.play)
     customer = await gateway.customer(USD)

@@ -269,24 +269,45 @@ async def test_f33_what_comes_packed_is_not_unpacked(faulty: Faulty) -> None:
     await faulty.fails(WHOLE, 502, fault="gzip", bytes=2_000_000)
 
 
+async def opened(
+    faulty: Faulty, name: str, **simulate: Any
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which a streamed call was sent."""
+    content, kind = EXAMPLES[name].body(**(EXAMPLES[name].streamed or {}), simulate=simulate)
+    reader, writer = await asyncio.open_connection("127.0.0.1", faulty.worker.port)
+    head = (
+        f"POST /v1/{name.split()[1]} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind.decode()}\r\n"
+        f"authorization: Bearer {faulty.customer.api_key}\r\n"
+        f"content-length: {len(content)}\r\n\r\n"
+    )
+    writer.write(head.encode() + content)
+    return reader, writer
+
+
 async def test_f34_who_leaves_a_stream_has_one_record_of_it(faulty: Faulty) -> None:
     for name in STREAMED:
         known = len(faulty.gateway.recorded())
-        content, kind = EXAMPLES[name].body(
-            **(EXAMPLES[name].streamed or {}), simulate={"chunk_delay_ms": 20}
-        )
-        reader, writer = await asyncio.open_connection("127.0.0.1", faulty.worker.port)
-        head = (
-            f"POST /v1/{name.split()[1]} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind.decode()}\r\n"
-            f"authorization: Bearer {faulty.customer.api_key}\r\n"
-            f"content-length: {len(content)}\r\n\r\n"
-        )
-        writer.write(head.encode() + content)
+        reader, writer = await opened(faulty, name, chunk_delay_ms=20)
         await reader.readuntil(b"data:")
         writer.transport.abort()
         *_, record = await faulty.gateway.records(known + 1)
         assert (record.outcome, record.usage_source) == ("client_left", "upstream"), name
         assert record.charge_nano_usd > 0, name
+
+
+async def test_f36_who_closes_its_half_has_left_and_pays_exactly(faulty: Faulty) -> None:
+    """That is how most clients leave, and nothing tells the others from them before it is late."""
+    for name in STREAMED:
+        _, usual = await faulty.call(name, stream=True, chunk_delay_ms=20)
+        known = len(faulty.gateway.recorded())
+        reader, writer = await opened(faulty, name, chunk_delay_ms=20)
+        await reader.readuntil(b"data:")
+        writer.write_eof()
+        assert b"[DONE]" not in await reader.read()
+        writer.close()
+        *_, record = await faulty.gateway.records(known + 1)
+        assert (record.outcome, record.usage_source) == ("client_left", "upstream"), name
+        assert record.charge_nano_usd == usual.charge_nano_usd > 0, name
 
 
 async def test_f37_three_sendings_are_three_calls(faulty: Faulty) -> None:
