@@ -164,6 +164,43 @@ CHECKS = (
                AND r.upstream_cost_nano_usd <> coalesce(a.total, 0)""",
     ),
     Check(
+        invariant="a limit's window has leased what open leases hold, and used what others spent",
+        query="""
+            SELECT coalesce(p.id, l.period_id)::text, format('leased %%s of %%s, used %%s of %%s',
+                   p.leased_nano_usd, l.granted, p.used_nano_usd, l.spent)
+              FROM billing_spendlimitperiod p
+              FULL JOIN (SELECT period_id,
+                                coalesce(sum(granted_nano_usd) FILTER (WHERE state = 'open'), 0)
+                                    AS granted,
+                                coalesce(sum(spent_nano_usd) FILTER (WHERE state = 'closed'), 0)
+                                    AS spent
+                           FROM billing_lease, unnest(limit_period_ids) AS period_id
+                          GROUP BY period_id) l ON l.period_id = p.id
+             WHERE (p.leased_nano_usd, p.used_nano_usd)
+                   IS DISTINCT FROM (coalesce(l.granted, 0), coalesce(l.spent, 0))""",
+    ),
+    Check(
+        invariant="a limit's window is over by what is gone beyond its cap",
+        query="""
+            SELECT id::text, format('over %%s, gone %%s of %%s', over_nano_usd,
+                   leased_nano_usd + used_nano_usd, cap_nano_usd)
+              FROM billing_spendlimitperiod
+             WHERE over_nano_usd
+                   <> greatest(0, leased_nano_usd + used_nano_usd - cap_nano_usd)""",
+    ),
+    Check(
+        invariant="a lease takes room in one window of each of its own organization's limits",
+        query="""
+            SELECT lease.id::text, format('windows %%s', lease.limit_period_ids)
+              FROM billing_lease lease
+              LEFT JOIN billing_spendlimitperiod p ON p.id = ANY(lease.limit_period_ids)
+              LEFT JOIN billing_spendlimit l ON l.id = p.limit_id
+                                            AND l.organization_id = lease.organization_id
+             WHERE lease.limit_period_ids <> '{}'
+             GROUP BY lease.id, lease.limit_period_ids
+            HAVING count(DISTINCT l.id) <> cardinality(lease.limit_period_ids)""",
+    ),
+    Check(
         invariant="an ended worker has no open lease",
         query="""
             SELECT l.id::text, format('worker %%s is %%s', w.id, w.state)

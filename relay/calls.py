@@ -103,8 +103,13 @@ class OpenCall:
         return hold
 
     async def _hold_open(self, engine: MoneyEngine, reservation: Reservation) -> Hold:
+        caller = self.principal
+        bounds = engine.limits.organizations.get(caller.organization_id)
         try:
-            return await engine.hold_open(reservation.hold)
+            if bounds is None:
+                return await engine.hold_open(reservation.hold)
+            limits = bounds.of(caller.project_id, caller.api_key_family_id)
+            return await engine.hold_open(reservation.hold, limits)
         except EngineUnavailable:
             raise errors.store_unavailable() from None
 

@@ -233,6 +233,25 @@ def insufficient_quota() -> RelayError:
     )
 
 
+def spend_limit_reached(
+    limit: str, *, resets: str = "", resets_in_seconds: float = math.inf
+) -> RelayError:
+    """`limit` says in words which limit it is, `resets` when there is room again, if ever.
+
+    A retry helps nobody before that, and clients wait a minute at most.
+    """
+    is_soon = resets_in_seconds <= MAX_RETRY_AFTER_SECONDS
+    ending = f"It resets at {resets}." if resets else "It does not reset."
+    return RelayError(
+        429,
+        f"You have used up your quota: the spend limit of {limit}. {ending} Whoever manages billing"
+        " can raise it.",
+        type="insufficient_quota",
+        code="insufficient_quota",
+        headers=retry_headers(resets_in_seconds) if is_soon else DO_NOT_RETRY,
+    )
+
+
 def rate_limited(limit: str, *, retry_after_seconds: float, kind: str = "requests") -> RelayError:
     """`limit` says in words which limit; `kind` is requests or tokens, as OpenAI's type is."""
     wait = min(max(retry_after_seconds, 0.001), MAX_RETRY_AFTER_SECONDS)

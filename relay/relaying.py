@@ -20,6 +20,7 @@ from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 from relay.headers import client_headers
 from relay.limits.free_tier import FreeTier
+from relay.limits.quota import quota_refusal
 from relay.metering.settlement import NOTHING
 from relay.routing.sending import read_refusal
 from relay.runtime import Runtime
@@ -206,31 +207,35 @@ class Relaying:
         )
         if self._runtime.limits.is_set:
             await call.admit(self._runtime.limits, first)
-        with suppress(InsufficientQuota):
+        try:
             return await call.open(engine, first, seconds=seconds)
-        organization_id = call.principal.organization_id
+        except InsufficientQuota as short:
+            refusal = quota_refusal(short)
+        key_id = call.principal.api_key_id
         now = asyncio.get_running_loop().time()
-        if now < self._uncounted_until.get(organization_id, 0):
-            raise errors.insufficient_quota()
+        if now < self._uncounted_until.get(key_id, 0):
+            raise refusal
         await call.handler.gather(call.request)
         closer = call.handler.reserve_closely(
             call.request,
             call.quote,
-            organization_id=organization_id,
+            organization_id=call.principal.organization_id,
             policy=settings.hold_policy,
             upstream_models={route.upstream_model(call.request.model) for route in candidates},
         )
         if closer.reservation is not None:
-            with suppress(InsufficientQuota):
+            try:
                 return await call.open(engine, closer.reservation, seconds=seconds)
+            except InsufficientQuota as short:
+                refusal = quota_refusal(short)
         if closer.was_dear:
-            self._count_later(organization_id, now + RECOUNT_SECONDS)
-        raise errors.insufficient_quota()
+            self._count_later(key_id, now + RECOUNT_SECONDS)
+        raise refusal
 
-    def _count_later(self, organization_id: int, until: float) -> None:
+    def _count_later(self, api_key_id: int, until: float) -> None:
         if len(self._uncounted_until) >= MAX_REMEMBERED:
             self._uncounted_until.clear()
-        self._uncounted_until[organization_id] = until
+        self._uncounted_until[api_key_id] = until
 
     # --- Sending ---------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from billing.engine import (
     MoneyEngine,
     OutcomeUnknown,
     Timing,
+    spend_limits_load,
 )
 from billing.limits import rates_load
 from billing.prices.catalog import Catalog, catalog_load
@@ -107,8 +108,8 @@ class Runtime:
             found.append("the prices are not loaded")
         if self.channels.version < 0:
             found.append("the channels are not loaded")
-        if self.limits.version < 0:
-            found.append("the rate limits are not loaded")
+        if self.limits.version < 0 or self.engine.limits.version < 0:
+            found.append("the limits are not loaded")
         return found
 
     async def start(self) -> None:
@@ -194,7 +195,10 @@ class Runtime:
 
     async def _reload_limits(self) -> None:
         self.limits.load(await self.engine.leases_database.run(rates_load))
-        self._known["limits"] = max(self._known["limits"], self.limits.version)
+        self.engine.limits_load(await self.engine.leases_database.run(spend_limits_load))
+        # The older of the two: who read one before a change reads both again.
+        version = min(self.limits.version, self.engine.limits.version)
+        self._known["limits"] = max(self._known["limits"], version)
 
     async def _check(self) -> None:
         """The second look: notifications are hints, the versions are the truth."""

@@ -35,6 +35,7 @@ def view(transaction: Transaction, lease: LeaseRow) -> tuple[Any, ...]:
         *_row(transaction, lease),
         transaction.books.wallets[lease.organization_id].strict,
         False,
+        None,  # No call of the simulation is bound by a spend limit.
     )
 
 
@@ -95,7 +96,11 @@ def notify_all(transaction: Transaction, parameters: Parameters) -> Rows:
 def leased_elsewhere(transaction: Transaction, parameters: Parameters) -> Rows:
     opened = transaction.books.open_by_organization
     return [
-        (key, sum(lease.granted - lease.spent for lease in opened[of].values() if lease.id != key))
+        (
+            key,
+            of,
+            sum(lease.granted - lease.spent for lease in opened[of].values() if lease.id != key),
+        )
         for key, of in zip(*parameters, strict=True)
     ]
 

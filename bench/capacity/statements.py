@@ -129,10 +129,10 @@ def worker_lose(transaction: Transaction, parameters: Parameters) -> int:
 # --- Wallets ------------------------------------------------------------------------------------
 
 
-@statement("SELECT organization_id FROM billing_wallet WHERE short_at >")
+@statement("SELECT organization_id, 0 FROM billing_wallet WHERE short_at >")
 def wallets_short(transaction: Transaction, parameters: Parameters) -> Rows:
-    since = transaction.at - parameters[0]
-    return [(w.organization_id,) for w in transaction.books.wallets.values() if w.short_at > since]
+    since, wallets = transaction.at - parameters["age"], transaction.books.wallets.values()
+    return [(wallet.organization_id, 0) for wallet in wallets if wallet.short_at > since]
 
 
 # --- Leases --------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def offset_move(transaction: Transaction, parameters: Parameters) -> Rows:
 def leases_charged(transaction: Transaction, parameters: Parameters) -> Rows:
     leases: dict[UUID, LeaseRow] = transaction.books.leases
     found = [leases[key] for key in parameters[0] if key in leases]
-    return [(row.id, row.organization_id, row.state, row.granted - row.spent) for row in found]
+    return [(row.id, row.organization_id, row.state, row.granted - row.spent, []) for row in found]
 
 
 @statement("UPDATE billing_lease SET spent_nano_usd = spent_nano_usd + charge.amount")

@@ -10,10 +10,12 @@ from billing.engine.holds import (
     HoldRequest,
     HoldState,
     InsufficientQuota,
+    SpendLimitReached,
 )
 from billing.engine.journal import JournalFailed
 from billing.engine.records import Attempt, Call, Outcome, fitting
 from billing.engine.settings import EngineSettings
+from billing.engine.spend_limits import LimitSet, SpendLimitTable, spend_limits_load
 from billing.engine.timing import Timing
 from billing.engine.worker import DeadlinePassed
 
@@ -32,9 +34,13 @@ __all__ = [
     "HoldState",
     "InsufficientQuota",
     "JournalFailed",
+    "LimitSet",
     "MoneyEngine",
     "Outcome",
     "OutcomeUnknown",
+    "SpendLimitReached",
+    "SpendLimitTable",
     "Timing",
     "fitting",
+    "spend_limits_load",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from billing.engine.growing import Want
+from billing.engine.funds import Want
 from billing.engine.holds import Account, Bounds, Lease, Waiter
 
 
@@ -29,6 +29,7 @@ def want_of(
         minimum_nano_usd=smallest.minimum_nano_usd - lease.free,
         desired_nano_usd=smallest.wanted_nano_usd - lease.free,
         wanted_nano_usd=total - lease.free,
+        limit_ids=tuple(limit.id for limit in account.limits.limits) if account.limits else (),
     )
 
 

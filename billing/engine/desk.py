@@ -12,8 +12,9 @@ from uuid import UUID
 
 from billing.engine import giving, growing
 from billing.engine.database import Connection, Database, OutcomeUnknown
+from billing.engine.funds import Want
 from billing.engine.giving import Return
-from billing.engine.growing import GrowAnswer, Want
+from billing.engine.growing import GrowAnswer
 from billing.engine.leases import LeaseView
 from billing.engine.money_moves import WalletMissing
 from billing.engine.timing import Timing, now

@@ -8,8 +8,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -19,10 +17,11 @@ from billing.engine import shipping, transactions
 from billing.engine.database import Database, OutcomeUnknown
 from billing.engine.durability import Durability
 from billing.engine.holds import EngineUnavailable, Hold, HoldRequest
-from billing.engine.journal import JournalFull, lock_file, remove
+from billing.engine.journal import JournalFull, lock_file, remove, remove_nameless
 from billing.engine.records import Call, Outcome
 from billing.engine.settings import EngineSettings
 from billing.engine.shipper import ShipCounters, Shipper
+from billing.engine.spend_limits import LimitSet, SpendLimitTable
 from billing.engine.sweeper import DatabaseClock, sweep
 from billing.engine.timing import now
 from billing.engine.worker import Worker
@@ -31,7 +30,6 @@ RETRY_SECONDS = 0.2
 UNREADY_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.02
 EAGER_SHIP_SECONDS = 0.01
-NAMELESS_SECONDS = 10.0
 logger = logging.getLogger("tollgate.engine")
 # Told (topic, version, organization id) of every change that the database notifies.
 Subscriber = Callable[[str, int, int], None]
@@ -48,6 +46,7 @@ class MoneyEngine:
         self.leases_database = self._database()
         self._shipping_database = self._database(listen=True)
         self._shipper = Shipper(self._shipping_database, self.counters)
+        self.limits = SpendLimitTable()
         self._workers: list[Worker] = []  # The last one serves; the others drain.
         self._owners: dict[Hold, Worker] = {}
         self._subscribers: list[Subscriber] = []
@@ -69,12 +68,12 @@ class MoneyEngine:
 
     # --- What the relay uses ---------------------------------------------------------------------
 
-    async def hold_open(self, request: HoldRequest) -> Hold:
-        """Raises InsufficientQuota, EngineUnavailable."""
+    async def hold_open(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold:
+        """Raises InsufficientQuota, SpendLimitReached, EngineUnavailable."""
         if not self._workers:
             raise EngineUnavailable(self._problem)
         worker = self._workers[-1]
-        hold = worker.hold_now(request) or await worker.hold_open(request)
+        hold = worker.hold_now(request, limits) or await worker.hold_open(request, limits)
         self._owners[hold] = worker
         return hold
 
@@ -109,6 +108,13 @@ class MoneyEngine:
     def hold_release(self, hold: Hold) -> None:
         """Nothing was sent upstream after all."""
         self._owners.pop(hold).hold_release(hold)
+
+    def limits_load(self, limits: SpendLimitTable) -> None:
+        """The spend limits have changed: what is leased of narrower ones goes back at once."""
+        older, self.limits = self.limits, limits
+        narrower, wider = limits.narrower_than(older), limits.wider_than(older)
+        for worker in self._workers:
+            worker.book.limits_changed(narrower=narrower, wider=wider)
 
     def subscribe(self, subscriber: Subscriber, *, reconnected: Callable[[], None]) -> None:
         """Hear of every change; `reconnected` tells that some may have been missed."""
@@ -281,10 +287,12 @@ class MoneyEngine:
             await self._ship_once()
 
     def _notified(self, payload: str) -> None:
-        topic, version, organization_id = payload.split(" ")
+        topic, version, organization_id = payload.split(" ")  # Of room it is the limit's id.
         for worker in self._workers:
-            if topic == "recall":
-                worker.book.recall(int(organization_id))
+            if topic == "recall":  # Of money; or, with a limit's id, of room in that.
+                worker.book.recall(int(organization_id), int(version))
+            elif topic == "room":
+                worker.book.room_changed(int(organization_id), available=int(version))
             elif topic == "wallet":
                 worker.book.wallet_changed(int(organization_id), available=int(version))
         for subscriber in self._subscribers:
@@ -352,7 +360,7 @@ class MoneyEngine:
                 if directory.name in own or not directory.is_dir():
                     continue
                 if directory.name.startswith("."):
-                    _remove_nameless(directory)
+                    remove_nameless(directory)
                 else:
                     await self._replay(directory)
 
@@ -384,17 +392,3 @@ class MoneyEngine:
             self._shipping_database, self.settings.timing, self._database_clock
         ):
             logger.critical("A worker was declared lost; its unspent money went back.")
-
-
-def _remove_nameless(directory: Path) -> None:
-    """A journal whose maker died before it got its name, or while it was removed: nobody needs it.
-
-    A young one may still get its name from a sibling that is starting right now.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - directory.stat().st_mtime < NAMELESS_SECONDS:
-            return
-        lock = lock_file(directory / "lock", create=True)
-        if lock is not None:
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(lock)

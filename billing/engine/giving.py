@@ -5,12 +5,12 @@ first is spent first.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from billing.engine import money_moves
+from billing.engine import limit_rooms, money_moves
 from billing.engine.database import CHANNEL, Connection
 from billing.engine.leases import (
     VIEW,
@@ -54,6 +54,8 @@ class Changes:
     slices: list[tuple[int, int]] = field(default_factory=list)  # Each less by so much.
     legs: list[tuple[Any, ...]] = field(default_factory=list)
     due: set[int] = field(default_factory=set)  # Organizations to which expired money returned.
+    # Of each window of a limit: what is leased of it, and what was used.
+    limits: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
 
     def post(self, lease: LeaseView, reason: str, **amounts: int) -> None:
         assert sum(amounts.values()) == 0, f"the posting {reason} {amounts} does not sum to zero"
@@ -123,12 +125,19 @@ async def _return(
             _shrink(changes, lease, slices[lease.lease_id], amount)
             changes.leases.append((lease.lease_id, amount, False))
             changes.post(lease, "lease_return", escrow=-amount, wallet=amount)
-    written = await _write(connection, changes, wallets)
+    written = await _write(
+        connection, changes, wallets, {each.lease_id: each for each, _ in returns}
+    )
+    short_limits = await limit_rooms.rooms_move(
+        connection, {key: (leased, used) for key, (leased, used) in changes.limits.items()}
+    )
     for organization_id in sorted(changes.due):
         await money_moves.grants_expire(connection, organization_id)
     short = sorted({lease.organization_id for lease, _ in returns if _is_short(wallets, lease)})
     if short:
         await _tell_the_short(connection, short)
+    if short_limits:
+        await limit_rooms.tell_the_short(connection, short_limits)
     return written
 
 
@@ -145,6 +154,9 @@ def _close(changes: Changes, lease: LeaseView, slices: list[SliceRow]) -> None:
             changes.slices.append((each.id, each.amount))
             if each.grant_id is not None:
                 changes.grants[each.grant_id][1] += each.amount
+    for period_id in lease.limits:
+        changes.limits[period_id][0] -= spent
+        changes.limits[period_id][1] += spent
     changes.leases.append((lease.lease_id, rest, True))
     changes.post(lease, "lease_close", escrow=-rest - spent, wallet=rest, revenue=spent)
 
@@ -153,6 +165,8 @@ def _shrink(changes: Changes, lease: LeaseView, slices: list[SliceRow], amount: 
     """Move so much from the last slices back to the grants that they came from, or to the debt."""
     rest, organization_id = amount, lease.organization_id
     wallet = changes.wallets[organization_id]
+    for period_id in lease.limits:
+        changes.limits[period_id][0] -= amount
     for each in slices:
         if not rest:
             break
@@ -233,7 +247,10 @@ RETURNING id, organization_id, state, version, granted_nano_usd, spent_nano_usd,
 
 
 async def _write(
-    connection: Connection, changes: Changes, wallets: dict[int, LockedWallet]
+    connection: Connection,
+    changes: Changes,
+    wallets: dict[int, LockedWallet],
+    leases: Mapping[UUID, LeaseView],
 ) -> dict[UUID, LeaseView]:
     cut: dict[int, int] = defaultdict(int)
     for slice_id, amount in changes.slices:
@@ -257,7 +274,8 @@ async def _write(
             **{name: list(leg) for name, leg in zip((*names, "reasons"), legs, strict=True)},
         },
     )
-    return {row[0]: view_in(wallets[row[1]], row) for row in await cursor.fetchall()}
+    rows = await cursor.fetchall()
+    return {row[0]: view_in(wallets[row[1]], row, leases[row[0]].limits) for row in rows}
 
 
 async def _tell_the_short(connection: Connection, organizations: Iterable[int]) -> None:

@@ -5,31 +5,26 @@ What each organization gets is decided here, under the locks; one statement then
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from billing.engine import money_moves
+from billing.engine import limit_rooms, money_moves
 from billing.engine.database import CHANNEL, Connection
-from billing.engine.leases import LeaseView, LockedWallet, leases_lock, view_in, wallets_lock
-from billing.engine.money_moves import Slice, WalletMissing
+from billing.engine.funds import Funds, Purse, Taking, Want
+from billing.engine.leases import (
+    LeaseView,
+    LockedWallet,
+    leases_lock,
+    view_in,
+    wallets_lock,
+)
+from billing.engine.limit_rooms import Room, Shortage
+from billing.engine.money_moves import WalletMissing
 from billing.engine.timing import Timing
 from billing.identifiers import uuid7
 
 RECALL_SECONDS = 0.03  # Of one organization, so many apart; who waits asks again after 50 ms.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
-    """What a worker asks of a wallet: at least the minimum, at best what is wanted."""
-
-    worker_id: UUID
-    organization_id: int
-    lease_id: UUID
-    version: int  # 0: the lease does not exist yet.
-    minimum_nano_usd: int  # What the smallest waiting call needs; less than this is no help.
-    desired_nano_usd: int  # What that call would like; a quarter's rule does not cut it.
-    wanted_nano_usd: int  # What all that wait, and those expected next, would take.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,46 +33,12 @@ class GrowAnswer:
     strict: bool
     free_tier: bool
     view: LeaseView | None
-    # On short: what the wallet has, with what other workers' open leases have not spent.
+    # On short: what the wallet has, with what other workers' open leases have not spent. Of the
+    # limit that is short, if that is the reason: there it may be below 0.
     reachable_nano_usd: int = 0
-
-
-@dataclass(slots=True)
-class Purse:
-    """The free parts of one wallet's grants, in the order in which they burn."""
-
-    grants: list[tuple[int, int, Any]] = field(default_factory=list)  # Id, free, expiry.
-
-    @property
-    def available(self) -> int:
-        return sum(free for _, free, _ in self.grants)
-
-    def take(self, amount: int) -> tuple[list[Slice], Any]:
-        """The origins of so much money, and when the first of them expires (None: never)."""
-        slices: list[Slice] = []
-        ends, rest = [], amount
-        while rest:
-            grant_id, free, expires_at = self.grants[0]
-            part = min(rest, free)
-            rest -= part
-            slices.append((grant_id, part))
-            if expires_at is not None:
-                ends.append(expires_at)
-            if part == free:
-                del self.grants[0]
-            else:
-                self.grants[0] = (grant_id, free - part, expires_at)
-        return slices, min(ends, default=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taking:
-    """What one lease gets."""
-
-    want: Want
-    amount: int
-    slices: list[Slice]
-    ends_at: Any  # With the first of its grants to expire: no call may spend expired money.
+    short_limit: Room | None = None
+    # The window of one of its limits is over: it takes no more calls, another lease shall.
+    rolled: bool = False
 
 
 async def grow(
@@ -91,54 +52,64 @@ async def grow(
         return None
     wallets = await wallets_lock(connection, [want.organization_id for want in wants])
     leases = await leases_lock(connection, [want.lease_id for want in wants])
-    purses = await _purses(connection, wallets)
+    limit_ids = {limit for want in wants for limit in want.limit_ids}
+    funds = Funds(
+        wallets=wallets,
+        purses=await _purses(connection, wallets),
+        rooms=await limit_rooms.rooms_open(connection, limit_ids) if limit_ids else {},
+    )
     takings: dict[UUID, Taking] = {}
     shorts: list[Want] = []
+    rolled: set[UUID] = set()
     for want in wants:
-        lease, purse = leases.get(want.lease_id), purses[want.organization_id]
+        lease = leases.get(want.lease_id)
         if want.organization_id not in wallets:
             continue
         if (lease.version if lease else 0) != want.version or (lease and lease.state != "open"):
             continue  # An earlier copy of this operation was applied after all.
-        amount = _amount(want, purse.available)
+        if lease is not None and _is_over(lease, funds.rooms_of(want)):
+            rolled.add(want.lease_id)
+            continue
+        amount = funds.amount(want)
         if amount is None:
             shorts.append(want)
         elif amount > 0 or lease is None:
             # Also an empty one: calls that cost nothing need a lease, though no money.
-            slices, ends_at = purse.take(amount)
-            takings[want.lease_id] = Taking(
-                want=want, amount=amount, slices=slices, ends_at=ends_at
-            )
+            takings[want.lease_id] = funds.take(want, amount)
     leases |= await _write(connection, takings.values(), wallets, timing) if takings else {}
-    reachable = await _recall(connection, shorts) if shorts else {}
-    return [_answer(want, wallets, leases, purses, reachable) for want in wants]
+    shortages = await _recall(connection, shorts, funds) if shorts else {}
+    answers = [_answer(want, funds, leases, shortages) for want in wants]
+    return [
+        replace(answer, rolled=True)
+        if isinstance(answer, GrowAnswer) and want.lease_id in rolled
+        else answer
+        for want, answer in zip(wants, answers, strict=True)
+    ]
 
 
-def _amount(want: Want, available: int) -> int | None:
-    """How much of what is available the lease gets; None: less than is of use to anybody."""
-    if available < want.minimum_nano_usd:
-        return None
-    desired = max(want.minimum_nano_usd, want.desired_nano_usd, available // 4)
-    return min(max(want.wanted_nano_usd, want.desired_nano_usd), desired, available)
+def _is_over(lease: LeaseView, rooms: Sequence[Room]) -> bool:
+    """Whether other windows are running than those in which the lease takes room."""
+    taken = {(window.limit_id, window.start) for window in lease.limits.values()}
+    return taken != {(room.limit_id, room.named.start) for room in rooms}
 
 
 def _answer(
     want: Want,
-    wallets: dict[int, LockedWallet],
+    funds: Funds,
     leases: dict[UUID, LeaseView],
-    purses: dict[int, Purse],
-    reachable: dict[UUID, int],
+    shortages: dict[UUID, tuple[int, Room | None]],
 ) -> GrowAnswer | WalletMissing:
-    wallet = wallets.get(want.organization_id)
+    wallet = funds.wallets.get(want.organization_id)
     if wallet is None:
         return WalletMissing(f"organization {want.organization_id}")
-    elsewhere = reachable.get(want.lease_id)
+    reachable, short_limit = shortages.get(want.lease_id, (0, None))
     return GrowAnswer(
-        short=elsewhere is not None,
+        short=want.lease_id in shortages,
         strict=wallet.strict,
         free_tier=wallet.free_tier,
         view=leases.get(want.lease_id),
-        reachable_nano_usd=purses[want.organization_id].available + (elsewhere or 0),
+        reachable_nano_usd=reachable,
+        short_limit=short_limit,
     )
 
 
@@ -168,8 +139,42 @@ async def _free_grants(connection: Connection, organizations: list[int]) -> list
     return await cursor.fetchall()
 
 
-async def _recall(connection: Connection, shorts: Sequence[Want]) -> dict[UUID, int]:
-    """Store the recalls and notify them; returns how much each could bring at best."""
+async def _recall(
+    connection: Connection, shorts: Sequence[Want], funds: Funds
+) -> dict[UUID, tuple[int, Room | None]]:
+    """Recall what is short from other leases; returns how much each could get at best.
+
+    And by which limit that is, where it is a limit that has the least of what it is short of.
+    """
+    poor = [w for w in shorts if funds.purses[w.organization_id].available < w.minimum_nano_usd]
+    found: dict[UUID, tuple[int, Room | None]] = {
+        lease_id: (funds.purses[organization_id].available + elsewhere, None)
+        for (lease_id, organization_id), elsewhere in (
+            await _wallets_recall(connection, poor) if poor else {}
+        ).items()
+    }
+    full = [
+        Shortage(want.lease_id, want.organization_id, room)
+        for want in shorts
+        for room in funds.rooms_of(want)
+        if max(0, room.left) < want.minimum_nano_usd
+    ]
+    elsewhere = (
+        await limit_rooms.rooms_recall(connection, full, apart_seconds=RECALL_SECONDS)
+        if full
+        else {}
+    )
+    for lease_id, _, room in full:
+        reachable = room.left + elsewhere[lease_id, room.limit_id]
+        if lease_id not in found or reachable < found[lease_id][0]:
+            found[lease_id] = reachable, room
+    return found
+
+
+async def _wallets_recall(
+    connection: Connection, shorts: Sequence[Want]
+) -> dict[tuple[UUID, int], int]:
+    """What other leases of its organization have not spent, for each."""
     # One that was notified just now is still on its way: another one would tell nothing new. One
     # of the future is from before a step of the clock.
     recalled = await connection.execute(
@@ -184,14 +189,14 @@ async def _recall(connection: Connection, shorts: Sequence[Want]) -> dict[UUID, 
             "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload", [CHANNEL, payloads]
         )
     cursor = await connection.execute(
-        "SELECT short.lease_id,"
+        "SELECT short.lease_id, short.organization_id,"
         " coalesce(sum(other.granted_nano_usd - other.spent_nano_usd), 0)::bigint"
         " FROM unnest(%s::uuid[], %s::bigint[]) AS short(lease_id, organization_id)"
         " LEFT JOIN billing_lease other ON other.organization_id = short.organization_id"
-        " AND other.state = 'open' AND other.id <> short.lease_id GROUP BY short.lease_id",
+        " AND other.state = 'open' AND other.id <> short.lease_id GROUP BY 1, 2",
         [[want.lease_id for want in shorts], [want.organization_id for want in shorts]],
     )
-    return {row[0]: int(row[1]) for row in await cursor.fetchall()}
+    return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
 
 
 # The rows are locked, so the order of the parts is of no consequence. A lease that does not exist
@@ -228,13 +233,14 @@ WITH granting AS (
      WHERE taking.amount > 0
 )
 INSERT INTO billing_lease AS lease (id, worker_id, organization_id, kind, state, version,
-       granted_nano_usd, spent_nano_usd, usable_until, opened_at)
+       granted_nano_usd, spent_nano_usd, usable_until, opened_at, limit_period_ids)
 SELECT taking.id, %(worker)s, taking.organization_id, 'wallet', 'open', taking.version + 1,
        taking.amount, 0,
-       least(clock_timestamp() + make_interval(secs => %(age)s), taking.ends_at), clock_timestamp()
+       least(clock_timestamp() + make_interval(secs => %(age)s), taking.ends_at),
+       clock_timestamp(), taking.period_ids::bigint[]
   FROM unnest(%(leases)s::uuid[], %(organizations)s::bigint[], %(versions)s::bigint[],
-              %(amounts)s::bigint[], %(ends)s::timestamptz[])
-       AS taking(id, organization_id, version, amount, ends_at)
+              %(amounts)s::bigint[], %(ends)s::timestamptz[], %(period_ids)s::text[])
+       AS taking(id, organization_id, version, amount, ends_at, period_ids)
     ON CONFLICT (id) DO UPDATE
    SET granted_nano_usd = lease.granted_nano_usd + excluded.granted_nano_usd,
        version = excluded.version,
@@ -263,14 +269,25 @@ async def _write(
             "versions": [taking.want.version for taking in taken],
             "amounts": [taking.amount for taking in taken],
             "ends": [taking.ends_at for taking in taken],
+            # Arrays of arrays would all have to be of one length.
+            "period_ids": [_array(taking.limits) for taking in taken],
             "postings": [uuid7() for _ in taken],
             "slice_leases": [lease_id for lease_id, _, _ in slices],
             "grants": [grant_id for _, grant_id, _ in slices],
             "parts": [amount for _, _, amount in slices],
         },
     )
-    grown = {}
-    for row in await cursor.fetchall():
-        grown[row[0]] = view_in(wallets[row[1]], row)
-    assert len(grown) == len(taken), "a lease has changed although it was locked"
-    return grown
+    limits = {taking.want.lease_id: taking.limits for taking in taken}
+    rows = await cursor.fetchall()
+    assert len(rows) == len(taken), "a lease has changed although it was locked"
+    rooms: dict[int, int] = defaultdict(int)
+    for taking in taken:
+        for period_id in taking.limits:
+            rooms[period_id] += taking.amount
+    if rooms:
+        await limit_rooms.rooms_take(connection, rooms)
+    return {row[0]: view_in(wallets[row[1]], row, limits[row[0]]) for row in rows}
+
+
+def _array(period_ids: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, period_ids)) + "}"

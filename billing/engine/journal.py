@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ R = TypeVar("R")
 SEGMENT_BYTES = 16 * 1024 * 1024
 SUFFIX = ".journal"
 SPARE = "spare"
+NAMELESS_SECONDS = 10.0
 
 
 class JournalFull(Exception):
@@ -282,6 +284,20 @@ def remove(directory: Path) -> None:
     nameless = directory.with_name(f".{directory.name}.old")
     directory.rename(nameless)
     shutil.rmtree(nameless, ignore_errors=True)
+
+
+def remove_nameless(directory: Path) -> None:
+    """A journal whose maker died before it got its name, or while it was removed: nobody needs it.
+
+    A young one may still get its name from a sibling that is starting right now.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - directory.stat().st_mtime < NAMELESS_SECONDS:
+            return
+        lock = lock_file(directory / "lock", create=True)
+        if lock is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)
 
 
 def first_offset(directory: Path) -> int:

@@ -19,18 +19,20 @@ from billing.engine.holds import (
     LONGEST_RETRY_SECONDS,
     RETRY_SECONDS,
     Account,
+    Accounts,
     EngineUnavailable,
     Hold,
     HoldRequest,
-    InsufficientQuota,
     Lease,
     Waiter,
 )
 from billing.engine.journal import Journal, JournalFull
 from billing.engine.leases import LeaseView
 from billing.engine.money_moves import WalletMissing
+from billing.engine.spend_limits import LimitSet
 from billing.engine.tasks import Tasks
 from billing.engine.timing import DRIFT, Timing, now
+from billing.engine.waiting import hold_awaited
 from billing.identifiers import uuid7
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class LeaseBook:
         timing: Timing,
         check_open: Callable[[], None],
     ) -> None:
-        self.accounts: dict[int, Account] = {}
+        self.accounts = Accounts()
         self.leases: dict[UUID, Lease] = {}
         self.fenced = False  # The database has given this worker up, for ever.
         self.refusals = 0
@@ -60,47 +62,32 @@ class LeaseBook:
 
     # --- Opening holds ---------------------------------------------------------------------------
 
-    def hold_now(self, request: HoldRequest) -> Hold | None:
+    def hold_now(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold | None:
         """The hold, if the lease has the money for it. Raises EngineUnavailable."""
-        account = self.accounts.get(request.organization_id)
+        account = self.accounts.get(request.organization_id if limits is None else limits)
         self._check_open()
         return None if account is None else self._hold_now(account, request, answered=False)
 
-    async def hold_open(self, request: HoldRequest) -> Hold:
-        """Raises InsufficientQuota, EngineUnavailable."""
-        if (hold := self.hold_now(request)) is not None:
+    async def hold_open(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold:
+        """Raises InsufficientQuota, SpendLimitReached, EngineUnavailable."""
+        if (hold := self.hold_now(request, limits)) is not None:
             return hold
-        key = request.organization_id
-        account = self.accounts.setdefault(key, Account(organization_id=key))
+        account = self.accounts.open(request.organization_id, limits)
         if account.refuses(account.bounds(request).minimum_nano_usd, now()):
             self.refusals += 1
-            raise InsufficientQuota
+            raise account.refusal()
         waiter = Waiter(
             request=request, asked_at=now(), granted=asyncio.get_running_loop().create_future()
         )
         account.waiting.append(waiter)
         self._pump(account)
-        return await self._wait(account, waiter)
+        return await hold_awaited(
+            account, waiter, patience=self._timing.timeout, undo=self._not_wanted
+        )
 
-    async def _wait(self, account: Account, waiter: Waiter) -> Hold:
-        """Wait for the hold; whoever is cancelled or late just when it comes does not leak it."""
-        granted = waiter.granted
-        try:
-            async with asyncio.timeout(self._timing.timeout):
-                return await granted
-        except TimeoutError:
-            if granted.done() and not granted.cancelled():
-                return granted.result()
-            raise EngineUnavailable("no answer from the database about the wallet") from None
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled() and granted.exception() is None:
-                hold = granted.result()
-                hold.lease.held -= hold.amount_nano_usd
-                self._journal.release()
-            raise
-        finally:
-            if waiter in account.waiting:
-                account.waiting.remove(waiter)
+    def _not_wanted(self, hold: Hold) -> None:
+        hold.lease.held -= hold.amount_nano_usd
+        self._journal.release()
 
     def _hold_now(self, account: Account, request: HoldRequest, *, answered: bool) -> Hold | None:
         lease, at = account.lease, now()
@@ -133,7 +120,7 @@ class LeaseBook:
 
     def extend(self, lease: Lease, amount: int) -> int:
         """What a running call gets at once of so much more; the lease grows for the rest of it."""
-        account = self.accounts.get(lease.organization_id)
+        account = self.accounts.get(lease.key)
         if account is None or account.waiting:
             return 0  # Who waits cannot begin without it.
         taken = max(0, min(lease.free, amount))
@@ -146,7 +133,7 @@ class LeaseBook:
 
     def released(self, lease: Lease) -> None:
         """A hold on the lease has ended: somebody may be waiting for its money."""
-        account = self.accounts.get(lease.organization_id)
+        account = self.accounts.get(lease.key)
         if account is not None and account.waiting:
             self._pump(account)
 
@@ -169,7 +156,12 @@ class LeaseBook:
             return
         lease = account.lease
         if lease is None:
-            lease = Lease(id=uuid7(), organization_id=account.organization_id, used_at=now())
+            lease = Lease(
+                id=uuid7(),
+                organization_id=account.organization_id,
+                key=account.key,
+                used_at=now(),
+            )
             account.lease = self.leases[lease.id] = lease
         if not lease.busy:
             lease.busy = True
@@ -197,6 +189,8 @@ class LeaseBook:
         for waiter in waiters:
             waiter.answered = True
         self._adopt(lease, answer.view, sent_at)
+        if answer.rolled:  # Another lease takes the calls of the new window.
+            self._drain(lease)
         if not answer.short:
             account.retry_stop()
         if answer.short:
@@ -210,18 +204,14 @@ class LeaseBook:
     ) -> None:
         """The wallet is short. Refuse who waited long enough for recalls, or would in vain."""
         at = now()
+        account.short_limit = answer.short_limit
         minimum = min(account.bounds(waiter.request).minimum_nano_usd for waiter in asked)
         # Other workers may return money, and calls of our own may leave some of their holds.
         self._pump(account, may_grow=False)  # The policy may be known only now.
         hopeless = answer.reachable_nano_usd + lease.granted - lease.spent < minimum
-        for waiter in list(account.waiting):
-            waited = at - waiter.asked_at >= self._timing.recall_wait
-            needs = account.bounds(waiter.request).minimum_nano_usd
-            if needs >= minimum and (waited or hopeless):
-                account.waiting.remove(waiter)
-                self.refusals += 1
-                if not waiter.granted.done():
-                    waiter.granted.set_exception(InsufficientQuota())
+        self.refusals += account.refuse(
+            minimum, asked_before=at if hopeless else at - self._timing.recall_wait
+        )
         if hopeless:
             account.refused_until = at + self._timing.refusal_memory
             account.refused_minimum = minimum
@@ -253,8 +243,9 @@ class LeaseBook:
         if view is None:
             return
         lease.granted, lease.version = view.granted_nano_usd, view.version
+        lease.limits = tuple(view.limits.values())
         lease.usable_until = sent_at + view.usable_for * (1 - 3 * DRIFT)
-        account = self.accounts.get(lease.organization_id)
+        account = self.accounts.get(lease.key)
         if account is not None:
             account.strict, account.free_tier = view.strict, view.free_tier
         if view.state != "open":
@@ -314,21 +305,35 @@ class LeaseBook:
         )
         asked = await self._operate(lease, partial(self._desk.give, part))
         self._adopt(lease, asked.value, asked.sent_at)
-        self._after_operation(self.accounts.get(lease.organization_id), lease, short=False)
+        self._after_operation(self.accounts.get(lease.key), lease, short=False)
 
-    def recall(self, organization_id: int) -> None:
-        """Some worker runs short of this organization's money."""
+    def recall(self, organization_id: int, limit_id: int = 0) -> None:
+        """Some worker runs short of this organization's money, or of room in one of its limits."""
         for lease in [x for x in self.leases.values() if x.organization_id == organization_id]:
-            self.give(lease)
+            if not limit_id or lease.takes_of(limit_id):
+                self.give(lease)
 
     def wallet_changed(self, organization_id: int, available: int) -> None:
         """New money, or returned money: what was refused may be payable now.
 
         What the wallet has is told where it is known, so that nobody asks in vain; else it is 0.
         """
-        account = self.accounts.get(organization_id)
-        if account is None:
-            return
+        for account in self.accounts.of(organization_id):
+            self._look_again(account, available)
+
+    def room_changed(self, limit_id: int, available: int) -> None:
+        """A limit has got room again, as far as it is known (else 0)."""
+        for account in self.accounts.bound_by(limit_id):
+            self._look_again(account, available)
+
+    def limits_changed(self, *, narrower: set[int], wider: set[int]) -> None:
+        for lease in list(self.leases.values()):
+            if any(map(lease.takes_of, narrower)):
+                self.give(lease)
+        for limit_id in wider:
+            self.room_changed(limit_id, available=0)
+
+    def _look_again(self, account: Account, available: int) -> None:
         account.forget_refusal()
         if account.waiting and not (0 < available < least_missing(account)):
             account.money_came = account.lease is not None and account.lease.busy
@@ -336,9 +341,7 @@ class LeaseBook:
 
     def notice(self, view: LeaseView, sent_at: float) -> None:
         """Adopt what a late copy of an operation that was refused opened or extended after all."""
-        account = self.accounts.setdefault(
-            view.organization_id, Account(organization_id=view.organization_id)
-        )
+        account = self.accounts.open(view.organization_id, None)
         account.strict, account.free_tier = view.strict, view.free_tier
         lease = self.leases.get(view.lease_id)
         if lease is None:
@@ -364,7 +367,7 @@ class LeaseBook:
 
     def _drain(self, lease: Lease) -> None:
         lease.draining = True
-        account = self.accounts.get(lease.organization_id)
+        account = self.accounts.get(lease.key)
         if account is not None and account.lease is lease:
             account.lease = None
 
@@ -384,10 +387,7 @@ class LeaseBook:
             else:
                 lease.busy = True
                 self._tasks.spawn(self._give(lease, None))
-        used = {lease.organization_id for lease in self.leases.values()}
-        for account in list(self.accounts.values()):
-            if account.organization_id not in used and not account.waiting:
-                del self.accounts[account.organization_id]
+        self.accounts.keep({lease.key for lease in self.leases.values()})
 
     def busy(self) -> bool:
         return any(lease.busy for lease in self.leases.values())

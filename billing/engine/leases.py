@@ -3,12 +3,13 @@
 Locks are taken in this order: worker, wallets, leases, grants, each sorted by id.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from billing.engine.database import Connection
+from billing.engine.records import LimitWindow
 
 SHORT_SECONDS = 2  # For how long a wallet's shortness is told what comes back.
 
@@ -26,6 +27,8 @@ class LeaseView:
     usable_for: float
     strict: bool
     free_tier: bool
+    # The windows of spend limits that it takes room in, by the ids of their rows.
+    limits: Mapping[int, LimitWindow] = field(default_factory=dict)
 
 
 class LockedWallet(NamedTuple):
@@ -39,13 +42,20 @@ class LockedWallet(NamedTuple):
 VIEW = """
 SELECT lease.id, lease.organization_id, lease.state, lease.version, lease.granted_nano_usd,
        lease.spent_nano_usd, extract(epoch FROM lease.usable_until - clock_timestamp())::float8,
-       wallet.strict, wallet.strict AND NOT wallet.strict_always
+       wallet.strict, wallet.strict AND NOT wallet.strict_always,
+       CASE WHEN lease.limit_period_ids <> '{}' THEN
+            (SELECT jsonb_agg(jsonb_build_array(period.id, period.limit_id,
+                    extract(epoch FROM period.period_start)::bigint,
+                    extract(epoch FROM period.period_end)::bigint))
+               FROM billing_spendlimitperiod period
+              WHERE period.id = ANY(lease.limit_period_ids)) END
   FROM billing_lease lease JOIN billing_wallet wallet USING (organization_id)
 """
 
 
 def view_of(row: Sequence[Any]) -> LeaseView:
-    lease_id, organization_id, state, version, granted, spent, usable_for, strict, free_tier = row
+    lease_id, organization_id, state, version, granted, spent, usable_for, *policy, periods = row
+    strict, free_tier = policy
     return LeaseView(
         lease_id=lease_id,
         organization_id=organization_id,
@@ -56,12 +66,16 @@ def view_of(row: Sequence[Any]) -> LeaseView:
         usable_for=usable_for,
         strict=strict,
         free_tier=free_tier,
+        limits={period_id: LimitWindow(*window) for period_id, *window in periods or ()},
     )
 
 
-def view_in(wallet: LockedWallet, row: Sequence[Any]) -> LeaseView:
+def view_in(
+    wallet: LockedWallet, row: Sequence[Any], limits: Mapping[int, LimitWindow]
+) -> LeaseView:
     """As `view_of`, of a row that a change has returned."""
-    return view_of([*row, wallet.strict, wallet.free_tier])
+    periods = [(period_id, *window) for period_id, window in limits.items()]
+    return view_of([*row, wallet.strict, wallet.free_tier, periods])
 
 
 async def wallets_lock(

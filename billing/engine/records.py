@@ -7,6 +7,7 @@ else. On disk it is a length, a checksum and the MessagePack of the structure.
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -22,6 +23,14 @@ OUTCOME_BYTES = 2304
 # those that found no room.
 ATTEMPTS_BYTES = 1408
 _MORE_BYTES = 48
+
+
+class LimitWindow(NamedTuple):
+    """A window of a spend limit in which a call counts, in seconds of Unix time."""
+
+    limit_id: int
+    start: int
+    end: int
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -52,6 +61,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", kw_only=True
     call: Call
     lease_id: UUID
     hold_nano_usd: int
+    limits: tuple[LimitWindow, ...] = ()
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -98,6 +108,8 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s", kw_only=Tru
     charge_nano_usd: int
     outcome: Outcome
     settled_at: float
+    # Where its lease takes room, should the database forget that lease.
+    limits: tuple[LimitWindow, ...] = ()
 
 
 Record = Opened | Settled

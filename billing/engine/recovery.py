@@ -6,17 +6,33 @@ be somebody else's now. What stands in its journal is shipped again: as it was, 
 still take it, else as the late settlement of a worker that was lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
+
+from psycopg.types.json import Jsonb
 
 from billing.engine.database import Connection
 from billing.engine.giving import leases_close_of
 from billing.engine.holds import Lease
-from billing.engine.leases import LeaseView
+from billing.engine.leases import LeaseView, wallets_lock
+from billing.engine.limit_rooms import windows_restore
+from billing.engine.records import LimitWindow, Settled
 
 
 class CommitsForgotten(Exception):
     """A journal builds on a worker or a lease that the database does not know as it should."""
+
+
+class NamedLease(NamedTuple):
+    """What the records of a journal say of a lease."""
+
+    organization_id: int
+    limits: tuple[LimitWindow, ...]
+
+
+def leases_named(records: Iterable[Settled]) -> dict[UUID, NamedLease]:
+    return {r.lease_id: NamedLease(r.call.organization_id, r.limits) for r in records}
 
 
 def acknowledged(leases: Mapping[UUID, Lease]) -> dict[UUID, int]:
@@ -37,13 +53,13 @@ def forgotten_lease(
 
 
 async def readmit(
-    connection: Connection, *, worker_id: UUID, offset: int, leases: Mapping[UUID, int]
+    connection: Connection, *, worker_id: UUID, offset: int, leases: Mapping[UUID, NamedLease]
 ) -> None:
     """Let the worker's journal be shipped as that of a worker that was lost.
 
     From the offset on, or from where the database stands, if that is further.
-    The leases (and whose they are) that its records name are closed, so that each of those is paid
-    by the wallet as far as that has the money, and written off for the rest.
+    The leases that its records name are closed, so that each of those is paid by the wallet as far
+    as that has the money, and written off for the rest; it counts in its limits.
     """
     await connection.execute(
         "INSERT INTO billing_worker"
@@ -55,13 +71,30 @@ async def readmit(
         [worker_id, offset],
     )
     await leases_close_of(connection, worker_id)
+    # Whoever changes the windows of limits holds their organization's wallet.
+    await wallets_lock(connection, {lease.organization_id for lease in leases.values()})
+    periods = await windows_restore(
+        connection, [window for lease in leases.values() for window in lease.limits]
+    )
     # Of an organization that is not there either, the records are set aside.
     await connection.execute(
         "INSERT INTO billing_lease (id, worker_id, organization_id, kind, state, version,"
-        " granted_nano_usd, spent_nano_usd, usable_until, opened_at, closed_at)"
+        " granted_nano_usd, spent_nano_usd, usable_until, opened_at, closed_at, limit_period_ids)"
         " SELECT id, %s, organization_id, 'wallet', 'closed', 1, 0, 0,"
-        " clock_timestamp(), clock_timestamp(), clock_timestamp()"
-        " FROM unnest(%s::uuid[], %s::bigint[]) AS named(id, organization_id)"
+        " clock_timestamp(), clock_timestamp(), clock_timestamp(), period_ids"
+        " FROM jsonb_to_recordset(%s)"
+        " AS named(id uuid, organization_id bigint, period_ids bigint[])"
         " JOIN billing_wallet USING (organization_id) ON CONFLICT (id) DO NOTHING",
-        [worker_id, list(leases), list(leases.values())],
+        [worker_id, Jsonb([_row(key, lease, periods) for key, lease in leases.items()])],
     )
+
+
+def _row(
+    lease_id: UUID, lease: NamedLease, periods: Mapping[tuple[int, int], int]
+) -> dict[str, object]:
+    asked = [(window.limit_id, window.start) for window in lease.limits]
+    return {
+        "id": str(lease_id),
+        "organization_id": lease.organization_id,
+        "period_ids": [periods[window] for window in asked if window in periods],
+    }

@@ -12,7 +12,7 @@ from uuid import UUID
 from billing.engine import journal, shipping, transactions
 from billing.engine.database import Connection, Database, OutcomeUnknown
 from billing.engine.records import Opened, Settled
-from billing.engine.recovery import CommitsForgotten, readmit
+from billing.engine.recovery import CommitsForgotten, NamedLease, leases_named, readmit
 from billing.engine.shipping import REFUSALS, Batch, WalletsToLock
 
 BATCH_BYTES = 512 * 1024
@@ -79,7 +79,7 @@ class Shipper:
                 if readmitted:
                     raise
                 logger.critical("The database has forgotten what it had committed: %s.", found)
-                leases = {r.lease_id: r.call.organization_id for _, r in batch.records}
+                leases = leases_named(record for _, record in batch.records)
                 await self._readmit(batch.worker_id, 0, leases)
                 readmitted = True
 
@@ -94,7 +94,7 @@ class Shipper:
             await self._readmit(worker_id, first, {})
         return max(start, first)
 
-    async def _readmit(self, worker_id: UUID, offset: int, leases: dict[UUID, int]) -> None:
+    async def _readmit(self, worker_id: UUID, offset: int, leases: dict[UUID, NamedLease]) -> None:
         await self._database.run(
             partial(readmit, worker_id=worker_id, offset=offset, leases=leases),
             timeout=BATCH_TIMEOUT_SECONDS,

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from billing.engine import money_moves
+from billing.engine import limit_rooms, money_moves
 from billing.engine.copying import COLUMNS, copy_rows
 from billing.engine.database import Connection
 from billing.engine.records import Opened, Outcome, Settled
@@ -49,6 +49,7 @@ def lost(opened: Opened, *, at: float) -> Settled:
         call=opened.call,
         lease_id=opened.lease_id,
         hold_nano_usd=opened.hold_nano_usd,
+        limits=opened.limits,
         charge_nano_usd=0,
         outcome=Outcome(status=0, outcome="lost", duration_ms=min(duration, 2**31 - 1)),
         settled_at=at,
@@ -110,7 +111,8 @@ async def spend(
         await money_moves.wallet_lock(connection, organization_id)
     lease_ids = sorted(charges)
     cursor = await connection.execute(
-        "SELECT id, organization_id, state, granted_nano_usd - spent_nano_usd FROM billing_lease"
+        "SELECT id, organization_id, state, granted_nano_usd - spent_nano_usd, limit_period_ids"
+        " FROM billing_lease"
         " WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
         [lease_ids],
     )
@@ -124,8 +126,10 @@ async def spend(
     missing = {row[1] for row in exceeded + closed} - wallets
     if missing:
         raise WalletsToLock(wallets | missing)
-    for lease_id, organization_id, _, room in exceeded:
-        await _exceed(connection, organization_id, lease_id, charges[lease_id] - room)
+    for lease_id, organization_id, _, room, period_ids in exceeded:
+        excess = charges[lease_id] - room
+        await _exceed(connection, organization_id, lease_id, excess)
+        await limit_rooms.rooms_move(connection, dict.fromkeys(period_ids, (excess, 0)))
     await connection.execute(
         "UPDATE billing_lease SET spent_nano_usd = spent_nano_usd + charge.amount,"
         " granted_nano_usd = granted_nano_usd"
@@ -136,8 +140,10 @@ async def spend(
     )
     if closed and not may_be_late:
         raise LateSettlementUnexplained(f"leases {closed} of worker {batch.worker_id}")
-    for lease_id, organization_id, _, _ in closed:
-        await _settle_late(connection, organization_id, lease_id, charges[lease_id])
+    for lease_id, organization_id, _, _, period_ids in closed:
+        charge = charges[lease_id]
+        await _settle_late(connection, organization_id, lease_id, charge)
+        await limit_rooms.rooms_move(connection, dict.fromkeys(period_ids, (0, charge)))
 
 
 def _charges(batch: Batch) -> dict[UUID, int]:

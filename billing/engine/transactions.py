@@ -19,7 +19,7 @@ from billing.engine.timing import Timing
 class Renewal:
     shipped_offset: int
     leases: list[LeaseView]
-    short_organizations: list[int]
+    recalls: list[tuple[int, int]]  # Of an organization, and of which of its limits; 0: its money.
 
 
 async def worker_register(
@@ -52,14 +52,17 @@ async def renew(
     )
     views = [view_of(row) for row in await leases.fetchall()]
     short = await connection.execute(
-        "SELECT organization_id FROM billing_wallet"
-        " WHERE short_at > clock_timestamp() - make_interval(secs => %s)",
-        [2 * timing.heartbeat],
+        "SELECT organization_id, 0 FROM billing_wallet"
+        " WHERE short_at > clock_timestamp() - make_interval(secs => %(age)s)"
+        " UNION ALL SELECT organization_id, spend_limit.id FROM billing_spendlimitperiod"
+        " JOIN billing_spendlimit spend_limit ON spend_limit.id = limit_id"
+        " WHERE short_at > clock_timestamp() - make_interval(secs => %(age)s)",
+        {"age": 2 * timing.heartbeat},
     )
     return Renewal(
         shipped_offset=row[0],
         leases=views,
-        short_organizations=[row[0] for row in await short.fetchall()],
+        recalls=await short.fetchall(),
     )
 
 

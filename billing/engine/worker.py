@@ -17,6 +17,7 @@ from billing.engine.lease_book import LeaseBook
 from billing.engine.records import Call, Opened, Outcome, RecordTooLarge, Settled, frame
 from billing.engine.recovery import acknowledged, forgotten_lease
 from billing.engine.settings import EngineSettings
+from billing.engine.spend_limits import LimitSet
 from billing.engine.timing import now
 from billing.engine.transactions import Renewal
 from billing.identifiers import uuid7
@@ -63,19 +64,19 @@ class Worker:
         if self.retired or now() >= self.fence:
             raise EngineUnavailable("this worker's leases are not renewed")
 
-    def hold_now(self, request: HoldRequest) -> Hold | None:
+    def hold_now(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold | None:
         """The hold, if the lease has the money for it; nearly always it does.
 
         Raises EngineUnavailable.
         """
-        hold = self.book.hold_now(request)
+        hold = self.book.hold_now(request, limits)
         if hold is not None:
             self.holds.add(hold)
         return hold
 
-    async def hold_open(self, request: HoldRequest) -> Hold:
+    async def hold_open(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold:
         """Raises InsufficientQuota, EngineUnavailable."""
-        hold = await self.book.hold_open(request)
+        hold = await self.book.hold_open(request, limits)
         self.holds.add(hold)
         return hold
 
@@ -92,7 +93,13 @@ class Worker:
 
         Raises JournalFailed: then nothing may be sent, and the hold is released.
         """
-        record = Opened(call=call, lease_id=hold.lease.id, hold_nano_usd=hold.amount_nano_usd)
+        lease = hold.lease
+        record = Opened(
+            call=call,
+            lease_id=lease.id,
+            hold_nano_usd=hold.amount_nano_usd,
+            limits=lease.limits,
+        )
         offset = self.journal.end
         try:
             self.journal.append(frame(record))
@@ -133,6 +140,7 @@ class Worker:
             charge_nano_usd=charge,
             outcome=outcome,
             settled_at=time.time(),
+            limits=hold.lease.limits,
         )
         try:
             end = self.journal.append(_frame(record))
@@ -187,8 +195,8 @@ class Worker:
         self.fence = sent_at + self._timing.fence
         for view in renewal.leases:
             self.book.notice(view, sent_at)
-        for organization_id in renewal.short_organizations:
-            self.book.recall(organization_id)
+        for organization_id, limit_id in renewal.recalls:
+            self.book.recall(organization_id, limit_id)
 
     async def _renewal(self, connection: Connection) -> Renewal | None:
         if not self._registered:

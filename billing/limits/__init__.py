@@ -1,8 +1,7 @@
 """Limits: what may be spent in a window of time, and how much may be called in a minute.
 
 Rate limits are counted where the calls are (relay.limits); here is how they are set and read. Spend
-limits are to be leased like the wallet's money (billing.engine), which is not built: here is how
-they are stored and which windows they count in, and no command or page offers them before that.
+limits are leased together with the wallet's money (billing.engine); here is how they are set.
 """
 
 from billing.limits.rates import (
@@ -19,7 +18,7 @@ from billing.limits.services import (
     organization_time_zone_set,
     spend_limit_set,
 )
-from billing.limits.windows import PERS, Per, Window, window_at
+from billing.windows import PERS, Per, Window, window_at
 
 __all__ = [
     "PERS",

@@ -4,7 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.db.models import F
+from django.db.models import DateTimeField, F, Func
 from django.db.models.functions import Greatest
 
 from accounts.api_keys import UnknownApiKey
@@ -13,11 +13,19 @@ from accounts.errors import Refused
 from accounts.models import ApiKey, Organization, Project
 from accounts.organizations import organization_get
 from accounts.projects import project_get
-from accounts.transactions import durable
+from accounts.transactions import durable, transaction_required
 from billing.credit.grants import MAX_BALANCE_NANO_USD
-from billing.limits.windows import PERS, Per
-from billing.models import SpendLimit, SpendLimitPeriod
+from billing.models import SpendLimit, SpendLimitPeriod, Wallet
 from billing.money import format_usd
+from billing.windows import PERS, Per
+
+
+class DatabaseClock(Func):
+    """Workers lease by this one, which tells in which window a lease is."""
+
+    function = "clock_timestamp"
+    arity = 0
+    output_field = DateTimeField()
 
 
 class UnableToLimit(Refused):
@@ -61,14 +69,14 @@ def spend_limit_set(
     """Bound what the scope may spend per window; None removes the bound.
 
     A new cap counts at once, in the window that is running. Where more is spent or set aside
-    already, nothing more is given out, and calls that run are not cut.
+    already, nothing more is given out, and calls that run are not cut. A new limit counts what is
+    spent from then on.
     """
     if per not in PERS:
         raise UnableToLimit(f"A spend limit is per {', '.join(PERS)}.")
     if cap_nano_usd is not None and not 0 <= cap_nano_usd <= MAX_BALANCE_NANO_USD:
         raise UnableToLimit("A spend limit is 0 or more, and no more than a wallet can hold.")
-    # Those who set limits of one organization take turns.
-    Organization.objects.select_for_update().get(pk=scope.organization.pk)
+    _workers_wait(scope.organization)
     limit = SpendLimit.objects.filter(
         organization=scope.organization,
         project=scope.project,
@@ -92,7 +100,7 @@ def spend_limit_set(
     elif limit is not None and cap_nano_usd is not None:
         limit.cap_nano_usd = cap_nano_usd
         limit.save(update_fields=["cap_nano_usd"])
-        _running_window_cap(limit, cap_nano_usd, now)
+        _running_window_cap(limit, cap_nano_usd)
     if limit is not None:
         _audit(limit, before, cap_nano_usd, actor)
     return limit if cap_nano_usd is not None else None
@@ -102,14 +110,16 @@ def spend_limit_set(
 def organization_time_zone_set(*, slug: str, time_zone: str, actor: Actor) -> Organization:
     """Whose midnights the windows of the organization's limits begin and end at.
 
-    What was spent in windows that overlap the new ones counts in the new ones, too: a change of
-    zone never gives anybody a second allowance.
+    The windows that are running end, and what was spent in them counts in the new ones, too: a
+    change of zone never gives anybody a second allowance.
     """
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise UnableToLimit(f"{time_zone!r} is no time zone: say Europe/Berlin, or UTC.") from None
     organization = organization_get(slug)
+    _workers_wait(organization)
+    _windows_end(organization)
     before = organization.time_zone
     organization.time_zone = time_zone
     organization.save(update_fields=["time_zone"])
@@ -123,11 +133,29 @@ def organization_time_zone_set(*, slug: str, time_zone: str, actor: Actor) -> Or
     return organization
 
 
-def _running_window_cap(limit: SpendLimit, cap_nano_usd: int, now: dt.datetime) -> None:
+@transaction_required
+def _workers_wait(organization: Organization) -> None:
+    """Take the lock under which workers lease from the organization's limits.
+
+    It is the wallet's; who has none yet has no leases either.
+    """
+    Wallet.objects.select_for_update().filter(organization=organization).first()
+
+
+def _running_window_cap(limit: SpendLimit, cap_nano_usd: int) -> None:
     gone = F("leased_nano_usd") + F("used_nano_usd")
-    SpendLimitPeriod.objects.filter(limit=limit, period_end__gt=now).update(
+    SpendLimitPeriod.objects.filter(limit=limit, period_end__gt=DatabaseClock()).update(
         cap_nano_usd=cap_nano_usd, over_nano_usd=Greatest(0, gone - cap_nano_usd)
     )
+
+
+def _windows_end(organization: Organization) -> None:
+    running = SpendLimitPeriod.objects.filter(
+        limit__organization=organization,
+        period_start__lt=DatabaseClock(),
+        period_end__gt=DatabaseClock(),
+    )
+    running.exclude(limit__per="total").update(period_end=DatabaseClock(), cut_short=True)
 
 
 def _audit(limit: SpendLimit, before: int | None, after: int | None, actor: Actor) -> None:

@@ -1,5 +1,6 @@
 """Money set aside for workers. Written by the engine (billing.engine), read by everybody else."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -75,6 +76,8 @@ class Lease(models.Model):
     usable_until = models.DateTimeField()
     opened_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)
+    # The windows of spend limits in which it takes room, as much of each as it was granted.
+    limit_period_ids = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
         constraints = [

@@ -77,8 +77,13 @@ class SpendLimitPeriod(models.Model):
     cap_nano_usd = models.BigIntegerField()
     leased_nano_usd = models.BigIntegerField(default=0)
     used_nano_usd = models.BigIntegerField(default=0)
-    # How much of `used` is beyond the cap: calls that cost more than their holds, or a lower cap.
+    # How much is beyond the cap: calls that cost more than their holds, or a lower cap.
     over_nano_usd = models.BigIntegerField(default=0)
+    # Ended before its time by a change of the organization's time zone: it counts in those windows
+    # that overlap with it.
+    cut_short = models.BooleanField(default=False, db_default=False)
+    # When a worker last ran short of it: the stored form of a recall.
+    short_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -104,6 +109,13 @@ class SpendLimitPeriod(models.Model):
                 name="spend_limit_period_is_forward",
                 condition=Q(period_end__gt=F("period_start")),
             ),
+        ]
+        indexes = [
+            models.Index(
+                name="spend_limit_period_short",
+                fields=["short_at"],
+                condition=Q(short_at__isnull=False),
+            )
         ]
 
     @override

@@ -106,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "takes_all",
-        "growing.py",
+        "funds.py",
         "desired = max(want.minimum_nano_usd, want.desired_nano_usd, available // 4)",
         "desired = available",
     ),
@@ -187,9 +187,9 @@ MUTANTS = (
     ),
     Mutant(
         "one_purse_spent_twice",
-        "growing.py",
-        "slices, ends_at = purse.take(amount)",
-        "slices, ends_at = Purse(list(purse.grants)).take(amount)",
+        "funds.py",
+        "slices, ends_at = self.purses[want.organization_id].take(amount)",
+        "slices, ends_at = Purse(list(self.purses[want.organization_id].grants)).take(amount)",
     ),
     Mutant(
         "all_suffer_for_one",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.limits.windows import BEGINNING, END, PERS, Per, window_at
+from billing.windows import BEGINNING, END, PERS, Per, window_at
 
 ZONES = sorted(available_timezones())
 # From now on, no zone leaves out a whole day.

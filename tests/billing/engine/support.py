@@ -16,11 +16,14 @@ from billing.engine import (
     EngineSettings,
     Hold,
     HoldRequest,
+    LimitSet,
     MoneyEngine,
     Outcome,
     Timing,
 )
+from billing.engine.spend_limits import LimitTerms
 from billing.identifiers import uuid7
+from billing.windows import Per
 
 QUICK = Timing(
     heartbeat=0.2,
@@ -102,6 +105,39 @@ class Bank:
                     [posting, sequence, account, organization_id, part],
                 )
         return grant_id
+
+    def limit(self, organization_id: int, cap: int, *, per: Per = "day") -> LimitTerms:
+        """A limit of the whole organization."""
+        limit_id = self.number(
+            "INSERT INTO billing_spendlimit (organization_id, per, cap_nano_usd, created_at)"
+            " VALUES (%s, %s, %s, now()) RETURNING id",
+            organization_id,
+            per,
+            cap,
+        )
+        return LimitTerms(limit_id, "organization", per)
+
+    def window(self, limit: LimitTerms) -> tuple[int, int, int]:
+        """What is leased, used and over in the window of the limit that began last."""
+        leased, used, over = self.row(
+            "SELECT leased_nano_usd, used_nano_usd, over_nano_usd FROM billing_spendlimitperiod"
+            " WHERE limit_id = %s ORDER BY period_start DESC LIMIT 1",
+            limit.id,
+        )
+        assert isinstance(leased, int)
+        assert isinstance(used, int)
+        assert isinstance(over, int)
+        return leased, used, over
+
+    def spent_of(self, limit: LimitTerms) -> int:
+        """What calls have spent in all windows of the limit, by their records."""
+        return self.number(
+            "SELECT coalesce(sum(charge_nano_usd), 0)::bigint FROM billing_usagerecord"
+            " JOIN billing_lease lease ON lease.id = lease_id WHERE EXISTS"
+            " (SELECT 1 FROM billing_spendlimitperiod period"
+            " WHERE period.id = ANY(limit_period_ids) AND limit_id = %s)",
+            limit.id,
+        )
 
     def drop_other_sessions(self) -> None:
         """As a restart does: settings of the database count for new sessions only."""
@@ -189,6 +225,10 @@ def request(organization_id: int, wanted: int, minimum: int | None = None) -> Ho
     return HoldRequest(organization_id=organization_id, strict=bounds, standard=bounds)
 
 
+def bounded_by(organization_id: int, *limits: LimitTerms) -> LimitSet:
+    return LimitSet(organization_id, "UTC", limits)
+
+
 def call_of(organization_id: int) -> Call:
     return Call(
         request_id=uuid7(),
@@ -218,9 +258,11 @@ DONE = Outcome(
 )
 
 
-async def spend(engine: MoneyEngine, organization_id: int, hold: int, cost: int) -> int:
+async def spend(
+    engine: MoneyEngine, organization_id: int, hold: int, cost: int, limits: LimitSet | None = None
+) -> int:
     """One whole call. Returns its charge."""
-    opened = await engine.hold_open(request(organization_id, hold))
+    opened = await engine.hold_open(request(organization_id, hold), limits)
     return settle(engine, opened, cost)
 
 

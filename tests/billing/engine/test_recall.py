@@ -9,7 +9,8 @@ import pytest
 
 from billing.engine import MoneyEngine, Timing, growing, transactions
 from billing.engine.database import CHANNEL, Database
-from billing.engine.growing import GrowAnswer, Want
+from billing.engine.funds import Want
+from billing.engine.growing import GrowAnswer
 from billing.identifiers import uuid7
 from tests.billing.engine.support import Bank, request, running, settings_for, settle
 

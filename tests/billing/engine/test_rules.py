@@ -11,7 +11,8 @@ import pytest
 
 from billing.engine import DeadlinePassed, EngineUnavailable, Timing, growing, transactions
 from billing.engine.database import Database
-from billing.engine.growing import GrowAnswer, Want
+from billing.engine.funds import Want
+from billing.engine.growing import GrowAnswer
 from billing.engine.holds import Lease
 from billing.engine.journal import segments
 from billing.engine.money_moves import WalletMissing
@@ -238,7 +239,7 @@ async def test_a_short_wallet_is_remembered_in_the_database(stage: Stage) -> Non
         partial(transactions.renew, worker_id=stage.worker.id, timing=TIMING, report={})
     )
     assert renewal is not None
-    assert renewal.short_organizations == [organization]
+    assert renewal.recalls == [(organization, 0)]
 
 
 async def test_a_call_that_outlives_its_hold_is_not_charged(stage: Stage) -> None:

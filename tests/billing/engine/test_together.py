@@ -11,8 +11,9 @@ import pytest
 
 from billing.engine import Hold, InsufficientQuota, MoneyEngine, giving, growing, transactions
 from billing.engine.desk import Desk
+from billing.engine.funds import Want
 from billing.engine.giving import Return
-from billing.engine.growing import GrowAnswer, Want
+from billing.engine.growing import GrowAnswer
 from billing.engine.leases import LeaseView
 from billing.engine.money_moves import WalletMissing
 from billing.identifiers import uuid7
