@@ -6,8 +6,9 @@ are in it from the start, so a dated change happens on time without anybody load
 
 import datetime as dt
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -60,6 +61,7 @@ _PLANS = (
     " JOIN billing_plan ON billing_plan.id = plan_id"
 )
 
+MAX_QUOTES = 10_000  # Of models and organizations that called lately.
 Value = TypeVar("Value")
 
 
@@ -76,6 +78,14 @@ class Quote(Struct, frozen=True):
 
     terms: PriceTerms
     discount_ppm: int
+
+
+class _CurrentQuote(NamedTuple):
+    """A quote, and between which two changes it is the one."""
+
+    quote: Quote
+    since: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +129,25 @@ class Catalog:
         self._default_discount_ppm = default_discount_ppm
         self._plans = plans or {}  # By organization.
         self._clock = clock
+        self._quotes: dict[tuple[str, int], _CurrentQuote] = {}
         # Of the topic `prices`, read before the rows: never newer than what the catalog knows.
         self.version = version
 
     def quote(self, model: str, organization_id: int) -> Quote | None:
         """The price and discount in force; None if the model has no price, and thus no call."""
         now = self._clock()
+        known = self._quotes.get((model, organization_id))
+        if known is not None and known.since <= now < known.until:
+            return known.quote
         offer = _in_force(self._offers.get(model, ()), now)
         if offer is None:
             return None
-        return Quote(offer.value.terms, self._discount_ppm(model, organization_id, now))
+        quote = Quote(offer.value.terms, self._discount_ppm(model, organization_id, now))
+        if len(self._quotes) >= MAX_QUOTES:
+            self._quotes.clear()
+        until = self._next_change(model, organization_id, now)
+        self._quotes[model, organization_id] = _CurrentQuote(quote, now, until)
+        return quote
 
     def is_listed(self, model: str, endpoint: str) -> bool:
         """Whether the price in force says that the model can be called at this endpoint."""
@@ -152,12 +171,23 @@ class Catalog:
 
     def _discount_ppm(self, model: str, organization_id: int, now: float) -> int:
         """The most specific discount: one organization's word on one model beats all."""
-        if self._discounts:
-            for scope in discount_scopes(model, organization_id, self._plans.get(organization_id)):
-                row = _in_force(self._discounts.get(scope, ()), now)
-                if row is not None:
-                    return row.value
+        for rows in self._discounts_of(model, organization_id):
+            row = _in_force(rows, now)
+            if row is not None:
+                return row.value
         return self._default_discount_ppm
+
+    def _discounts_of(self, model: str, organization_id: int) -> Iterator[Sequence[Dated[int]]]:
+        for scope in discount_scopes(model, organization_id, self._plans.get(organization_id)):
+            yield self._discounts.get(scope, ())
+
+    def _next_change(self, model: str, organization_id: int, now: float) -> float:
+        """When a row that counts for a call begins or ends next."""
+        rows: list[Dated[Any]] = [*self._offers.get(model, ())]
+        for discounts in self._discounts_of(model, organization_id):
+            rows += discounts
+        times = [time for row in rows for time in (row.starts_at, row.ends_at)]
+        return min((time for time in times if time > now), default=math.inf)
 
 
 def discount_scopes(model: str, organization_id: int, plan: str | None) -> list[DiscountScope]:

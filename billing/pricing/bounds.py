@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from billing.money import BIGINT_MAX
 from billing.pricing.charges import (
     NO_UNIT_RATES,
-    PICO_PPM_PER_NANO,
     ChargeTooLarge,
     with_counts_cost,
 )
 from billing.pricing.counts import NO_COUNTS
-from billing.pricing.rates import NO_TOKEN_RATES, Rate, Rates, unpriced_counts
+from billing.pricing.rates import NO_TOKEN_RATES, PICO_PPM_PER_NANO, Rate, Rates, unpriced_counts
 from billing.pricing.usage import MAX_TOKENS
 
 # Beyond every model that is sold, for the few whose limits nobody publishes.
@@ -44,13 +43,13 @@ def prompt_bound_tokens(body_bytes: int, *, opaque_parts: bool, context_tokens: 
     the JSON around it. Images, audio and file ids hide their size: they can fill the context.
     """
     context = UNKNOWN_CONTEXT_TOKENS if context_tokens is None else context_tokens
-    return context if opaque_parts else min(body_bytes, context)
+    return context if opaque_parts or body_bytes > context else body_bytes
 
 
 def output_bound_tokens(requested_tokens: int | None, *, max_output_tokens: int | None) -> int:
     """The most tokens that one choice can have: the client's cap within the model's limit."""
     limit = UNKNOWN_OUTPUT_TOKENS if max_output_tokens is None else max_output_tokens
-    return limit if requested_tokens is None else min(requested_tokens, limit)
+    return limit if requested_tokens is None or requested_tokens > limit else requested_tokens
 
 
 def cost_upper_bound(
@@ -65,8 +64,23 @@ def cost_upper_bound(
 
     Every token is taken to be of the dearest kind. The prompt is paid once, the output per choice.
     """
-    cost, size = _tokens_cost(rates, prompt_tokens_bound, output_tokens_bound * choices)
-    return _rounded_up(cost, size, discount_ppm)
+    tokens = (prompt_tokens_bound, output_tokens_bound * choices)
+    return cost_upper_bounds(rates, [tokens], discount_ppm=discount_ppm)[0]
+
+
+def cost_upper_bounds(
+    rates: Rates, tokens: Iterable[tuple[int, int]], *, discount_ppm: int
+) -> list[int]:
+    """The same for several pairs of prompt and output, all choices of it together."""
+    per_prompt, per_output, fixed, scale = rates.bound_factors
+    bounds = [
+        -(-(prompt * per_prompt + output * per_output + fixed) * discount_ppm // scale)
+        for prompt, output in tokens
+    ]
+    for bound in bounds:
+        if bound > BIGINT_MAX:
+            raise ChargeTooLarge(f"{bound} nano-USD")
+    return bounds
 
 
 def usage_upper_bound(
@@ -86,7 +100,9 @@ def usage_upper_bound(
         unpriced = ("tokens", *unpriced)
     if unpriced:
         raise UnpricedUnits(unpriced)
-    cost, size = _tokens_cost(rates, bounds.prompt_tokens, output_tokens)
+    per_prompt, per_output, cost, scale = rates.bound_factors
+    cost += bounds.prompt_tokens * per_prompt + output_tokens * per_output
+    size = scale // PICO_PPM_PER_NANO
     cost, size = with_counts_cost(bounds.counts, unit_rates, cost, size)
     return _rounded_up(cost, size, discount_ppm)
 
@@ -128,18 +144,6 @@ def affordable_output_tokens(
         return None
     per_token = choices * dear_out.pico_usd * dear_in.unit_size * discount_ppm
     return min(left // per_token, MAX_TOKENS) if per_token else MAX_TOKENS
-
-
-def _tokens_cost(rates: Rates, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
-    """The exact cost of tokens of the dearest kinds, as a numerator and a denominator."""
-    dear_in, dear_out = rates.dearest_input, rates.dearest_output
-    size = dear_in.unit_size * dear_out.unit_size
-    cost = (
-        prompt_tokens * dear_in.pico_usd * dear_out.unit_size
-        + output_tokens * dear_out.pico_usd * dear_in.unit_size
-        + rates.call_pico_usd * size
-    )
-    return cost, size
 
 
 def _rounded_up(cost: int, size: int, discount_ppm: int) -> int:

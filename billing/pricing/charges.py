@@ -6,12 +6,11 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from billing.money import BIGINT_MAX, MAX_DISCOUNT_PPM, PICO_PER_NANO, PPM, InvalidMoney
+from billing.money import BIGINT_MAX, MAX_DISCOUNT_PPM, PICO_PER_NANO, InvalidMoney
 from billing.pricing.counts import NO_COUNTS
-from billing.pricing.rates import NO_TOKEN_RATES, Rate, Rates, unpriced_counts
+from billing.pricing.rates import NO_TOKEN_RATES, PICO_PPM_PER_NANO, Rate, Rates, unpriced_counts
 from billing.pricing.usage import BUCKETS, Usage
 
-PICO_PPM_PER_NANO = PICO_PER_NANO * PPM
 NO_UNIT_RATES: Mapping[str, Rate] = MappingProxyType({})
 
 

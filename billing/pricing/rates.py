@@ -8,10 +8,11 @@ from typing import Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from billing.money import PICO_PER_NANO, InvalidMoney, parse_usd, rate_pico_usd
+from billing.money import PICO_PER_NANO, PPM, InvalidMoney, parse_usd, rate_pico_usd
 from billing.pricing.counts import UNKNOWN_PREFIX
 from billing.pricing.usage import BUCKETS, INPUT_BUCKETS, MAX_TOKENS, OUTPUT_BUCKETS, Usage
 
+PICO_PPM_PER_NANO = PICO_PER_NANO * PPM
 DEFAULT_TIER = "default"
 CALL_FEE = "usd_per_call"
 
@@ -61,6 +62,10 @@ class Rates:
     common_size: int = field(init=False, repr=False, compare=False)
     dearest_input: Rate = field(init=False, repr=False, compare=False)
     dearest_output: Rate = field(init=False, repr=False, compare=False)
+    bound_factors: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)
+    """What the dearest token of a prompt, one of the output, and a call as such add to the bound of
+    a call's cost, before it is multiplied by the discount in ppm and divided by the last of them.
+    """
 
     def __post_init__(self) -> None:
         if self.call_pico_usd < 0:
@@ -69,6 +74,15 @@ class Rates:
         object.__setattr__(self, "common_size", lcm(*(self.of(b).unit_size for b in BUCKETS)))
         object.__setattr__(self, "dearest_input", _dearest(*map(self.of, INPUT_BUCKETS)))
         object.__setattr__(self, "dearest_output", _dearest(*map(self.of, OUTPUT_BUCKETS)))
+        dear_in, dear_out = self.dearest_input, self.dearest_output
+        size = dear_in.unit_size * dear_out.unit_size
+        factors = (
+            dear_in.pico_usd * dear_out.unit_size,
+            dear_out.pico_usd * dear_in.unit_size,
+            self.call_pico_usd * size,
+            PICO_PPM_PER_NANO * size,
+        )
+        object.__setattr__(self, "bound_factors", factors)
 
     def of(self, bucket: str) -> Rate:
         rate: Rate = getattr(self, bucket)

@@ -15,7 +15,7 @@ from billing.pricing import (
     Usage,
     affordable_output_tokens,
     charge,
-    cost_upper_bound,
+    cost_upper_bounds,
     output_bound_tokens,
     prompt_bound_tokens,
 )
@@ -139,15 +139,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     def output_cost(self, characters: int) -> int:
         """What so much output costs, never more than the most that the call can have."""
         tokens = min(-(-characters // CHARACTERS_PER_TOKEN), self.output_bound * self.choices)
-        with_output, without = (
-            cost_upper_bound(
-                self.rates,
-                prompt_tokens_bound=0,
-                output_tokens_bound=output,
-                choices=1,
-                discount_ppm=self.discount_ppm,
-            )
-            for output in (tokens, 0)
+        with_output, without = cost_upper_bounds(
+            self.rates, [(0, tokens), (0, 0)], discount_ppm=self.discount_ppm
         )
         return with_output - without
 
@@ -184,7 +177,7 @@ def reserve_tokens(
     terms = quote.terms
     if not terms.prices_tokens:
         raise model_not_found(terms.model)
-    fees = _fees_nano_usd(needs.fees, quote)
+    fees = _fees_nano_usd(needs.fees, quote) if needs.fees is not NO_COUNTS else 0
     context = terms.context_tokens
     if context is not None:
         context *= needs.prompts
@@ -197,27 +190,27 @@ def reserve_tokens(
         limit = terms.max_output_tokens or policy.unknown_max_output_tokens
         output_bound = output_bound_tokens(needs.output_limit, max_output_tokens=limit)
 
-    def bound(prompt_tokens: int, output_tokens: int) -> int:
-        return fees + cost_upper_bound(
-            rates,
-            prompt_tokens_bound=prompt_tokens,
-            output_tokens_bound=output_tokens + needs.predicted_bytes,
-            choices=needs.choices,
-            discount_ppm=quote.discount_ppm,
-        )
-
-    usual = bound(
-        min(prompt_bound, needs.usual_prompt), min(output_bound, policy.standard_output_tokens)
+    least = usual_output = output_bound
+    if needs.can_cap and least > MIN_OUTPUT_TOKENS:
+        least = MIN_OUTPUT_TOKENS
+    usual_output = min(usual_output, policy.standard_output_tokens)
+    usual_prompt = min(prompt_bound, needs.usual_prompt)
+    choices, predicted = needs.choices, needs.predicted_bytes
+    usual, minimum, wanted = cost_upper_bounds(
+        rates,
+        (
+            (usual_prompt, (usual_output + predicted) * choices),
+            (prompt_bound, (least + predicted) * choices),
+            (prompt_bound, (output_bound + predicted) * choices),
+        ),
+        discount_ppm=quote.discount_ppm,
     )
-    least = min(output_bound, MIN_OUTPUT_TOKENS) if needs.can_cap else output_bound
+    standard = Bounds(minimum_nano_usd=usual + fees, wanted_nano_usd=usual + fees)
     return Reservation(
         hold=HoldRequest(
             organization_id=organization_id,
-            strict=Bounds(
-                minimum_nano_usd=bound(prompt_bound, least),
-                wanted_nano_usd=bound(prompt_bound, output_bound),
-            ),
-            standard=Bounds(minimum_nano_usd=usual, wanted_nano_usd=usual),
+            strict=Bounds(minimum_nano_usd=minimum + fees, wanted_nano_usd=wanted + fees),
+            standard=standard,
         ),
         rates=rates,
         prompt_bound=prompt_bound,
