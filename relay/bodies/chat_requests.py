@@ -5,14 +5,16 @@ metered field that is there twice is refused, because upstream might read the ot
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from relay.bodies.fields import (
     COMMON,
+    DESTINATIONS,
     MAX_OUTPUT_TOKENS,
+    NAMESPACED,
     Decoders,
     InvalidRequest,
     decoder,
@@ -60,8 +62,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def output_limit(self) -> int | None:
         """The most output tokens per choice that the client allows, whichever field counts."""
-        limits = [x for x in (self.max_tokens, self.max_completion_tokens) if x is not None]
-        return max(limits, default=None)
+        old, new = self.max_tokens, self.max_completion_tokens
+        if old is None or new is None:
+            return new if old is None else old
+        return max(old, new)
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -89,9 +93,76 @@ _METERED: Final[Decoders] = {
 }
 
 
+NOTHING: Final = Raw()
+
+
+class _Fields(msgspec.Struct):
+    """The metered fields of a request that is as it should be."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: Raw | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    service_tier: str | None = None
+    tools: list[Raw] | None = None
+    functions: list[Raw] | None = None
+    modalities: list[str] | None = None
+    web_search_options: dict[str, Raw] | None = None
+    prediction: Raw = NOTHING
+    audio: dict[str, Any] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Fields).decode
+
+
 def parse_chat(body: bytes) -> ChatRequest:
     """Reads the body of POST /chat/completions. Raises InvalidRequest."""
     members = members_of(body)
+    names = {*map(str.__str__, members)}
+    # Where a name is there twice, or any value is not as it should be, each is looked at alone.
+    if len(names) != len(members) or not DESTINATIONS.isdisjoint(names):
+        return _parse_strictly(body, members)
+    try:
+        fields = _decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _parse_strictly(body, members)
+    return _request(body, members, fields)
+
+
+def _request(body: bytes, members: Members, fields: _Fields) -> ChatRequest:
+    stream, options, modalities = fields.stream is True, fields.stream_options, fields.modalities
+    namespaced = {}
+    if fields.user or fields.safety_identifier or fields.prompt_cache_key:
+        namespaced = {name: value for name in NAMESPACED if (value := getattr(fields, name))}
+    prediction = fields.prediction
+    return ChatRequest(
+        body=body,
+        members=members,
+        model=fields.model,
+        stream=stream,
+        include_usage=options is not None and includes_usage(options) and stream,
+        n=fields.n or 1,
+        max_tokens=fields.max_tokens,
+        max_completion_tokens=fields.max_completion_tokens,
+        service_tier=fields.service_tier,
+        opaque_parts=_opaque_parts_of(fields.messages),
+        has_tools=bool(fields.tools or fields.functions),
+        wants_audio=modalities is not None and "audio" in modalities,
+        searches_web=fields.web_search_options is not None,
+        has_voice=fields.audio is not None,
+        predicted_bytes=0 if prediction is NOTHING else len(memoryview(prediction)),
+        namespaced=namespaced,
+    )
+
+
+def _parse_strictly(body: bytes, members: Members) -> ChatRequest:
+    """The same, field by field; it knows what to say about each."""
     values = values_of(members, _METERED)
     stream = values.get("stream") is True
     options = values.get("stream_options")
@@ -162,6 +233,10 @@ def _opaque_parts(values: Mapping[str, Any]) -> int:
         raise missing("messages")
     if not messages:
         raise empty("messages")
+    return _opaque_parts_of(messages)
+
+
+def _opaque_parts_of(messages: list[_Message]) -> int:
     opaque = 0
     for message in messages:
         if message.audio is not None:

@@ -22,7 +22,7 @@ MAX_OUTPUT_TOKENS: Final = 2**31 - 1
 NAMESPACED: Final = ("user", "safety_identifier", "prompt_cache_key")
 
 # Clients do not choose where the operator's credential goes.
-_DESTINATIONS: Final = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_body"})
+DESTINATIONS: Final = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_body"})
 
 
 class InvalidRequest(RelayError):
@@ -71,7 +71,7 @@ def values_of(members: Members, decoders: Decoders, within: str = "") -> dict[st
         name = str(unique_name)
         decoder = decoders.get(name)
         if decoder is None:
-            if name in _DESTINATIONS and not within:
+            if name in DESTINATIONS and not within:
                 raise unknown_destination(name)
         elif name in values:
             raise InvalidRequest(
@@ -87,7 +87,7 @@ def values_of(members: Members, decoders: Decoders, within: str = "") -> dict[st
 def refuse_destinations(names: Iterable[str]) -> None:
     """For bodies that are no JSON. Raises InvalidRequest."""
     for name in names:
-        if name in _DESTINATIONS:
+        if name in DESTINATIONS:
             raise unknown_destination(name)
 
 

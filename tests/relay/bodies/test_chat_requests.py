@@ -6,6 +6,7 @@ import pytest
 from relay.bodies.chat_requests import (
     ChatRequest,
     InvalidRequest,
+    _parse_strictly,
     parse_chat,
     splice,
     upstream_body,
@@ -70,6 +71,22 @@ def test_what_is_absent_null_or_empty_asks_for_nothing(fields: dict[str, Any]) -
     assert not request.has_tools
     assert not request.wants_audio
     assert not request.searches_web
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stream": True, "stream_options": {"include_usage": True}, "n": 3, "max_tokens": 5},
+        {"service_tier": "flex", "tools": [{}], "modalities": ["audio"], "web_search_options": {}},
+        {"audio": {"voice": {"id": "v"}}, "user": "a", "prompt_cache_key": "", "functions": []},
+        {"prediction": {"content": "1234"}, "safety_identifier": None, "temperature": 1},
+        {"prediction": None, "max_completion_tokens": 9, "stream_options": None},
+        {"messages": [{"content": [{"type": "image_url"}]}, {"audio": {"id": "a"}}, {}]},
+    ],
+)
+def test_all_fields_at_once_are_read_as_each_alone(fields: dict[str, Any]) -> None:
+    request = parse_chat(body(**fields))
+    assert request == _parse_strictly(request.body, request.members)
 
 
 def test_usage_counts_as_asked_for_only_in_a_stream() -> None:
