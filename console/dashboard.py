@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -13,7 +14,7 @@ from billing.models import Alert, Payment, Price, UsageRecord
 from billing.usage.overview import Day, Engine, Traffic, day_traffic, engine_state
 from console.engine_totals import LATE_SHIPPING_MS, Card, seconds
 from console.presentation import count, percent, usd, usd_text
-from relay.models import Channel, ChannelCredential
+from relay.models import Channel, ChannelCredential, CredentialCheck
 
 SHOWN_ROWS = 6
 # The least a bar is high where there was any call at all, in percent of the highest.
@@ -178,11 +179,20 @@ def _for_a_person() -> list[Check]:
     alerts = Alert.objects.filter(
         sent_at__isnull=True, next_attempt_at__isnull=True, rule__removed_at__isnull=True
     ).count()
+    made = CredentialCheck.objects.filter(
+        credential__enabled=True, credential__channel__enabled=True
+    )
+    silent, low = made.aggregate(
+        silent=Count("pk", filter=~Q(error="")), low=Count("low_since")
+    ).values()
     found = [
+        _check("Credentials that get no answer", silent, "relay_channel", bad=True),
+        _check("Low balances at upstreams", low, "relay_channel", bad=True),
         _check("Payments to review", payments, "billing_payment", bad=True),
         _check("Alerts that did not arrive", alerts, "billing_alert", warning=True),
     ]
-    return [check for check, number in zip(found, (payments, alerts), strict=True) if number]
+    numbers = (silent, low, payments, alerts)
+    return [check for check, number in zip(found, numbers, strict=True) if number]
 
 
 def _audit(engine: Engine) -> Check:

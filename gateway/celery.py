@@ -27,6 +27,7 @@ prepare_environment()
 from django.conf import settings  # noqa: E402 - they read the environment just prepared.
 
 EVERY_MINUTE_SECONDS = 60.0
+EVERY_FIVE_MINUTES_SECONDS = 300.0
 EVERY_TEN_MINUTES_SECONDS = 600.0
 # How long the beat sleeps at most, and so how long it takes to stop.
 BEAT_TURN_SECONDS = 1
@@ -89,6 +90,11 @@ app.conf.update(
         "call-hours-gather-again": {
             "task": "billing.call_hours_gather_again",
             "schedule": crontab(hour="2", minute="40"),
+        },
+        "channels-check": {
+            "task": "relay.channels_check",
+            "schedule": EVERY_FIVE_MINUTES_SECONDS,
+            "options": {"expires": EVERY_FIVE_MINUTES_SECONDS},
         },
         "partitions-create-ahead": {
             "task": "billing.partitions_create_ahead",

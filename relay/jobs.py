@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from relay.channels.checks import channels_check
 from relay.idempotency.store import KEPT_HOURS
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,12 @@ def idempotency_keys_delete() -> None:
             more = cursor.rowcount == AT_ONCE
     if deleted:
         log.info("Deleted %d idempotency keys", deleted)
+
+
+@shared_task(name="relay.channels_check", ignore_result=True)
+def channels_check_all() -> None:
+    """See of every channel whether it answers, and what money is left there."""
+    channels_check()
 
 
 @shared_task(name="relay.upstream_ids_delete", ignore_result=True)

@@ -44,6 +44,10 @@ class Channel(models.Model):
     headers_encrypted = models.BinaryField(null=True, editable=False)
     # What the operator pays of the official price, in parts per million; for the margin page.
     cost_ppm = models.BigIntegerField(default=1_000_000)
+    # How upstream is asked for the money that is left there (empty: not at all), and when that is
+    # an alarm: in billionths of upstream's own currency.
+    balance = models.CharField(max_length=20, blank=True, db_default="")
+    balance_low_nano = models.BigIntegerField(null=True, blank=True)
     insecure = models.BooleanField(default=False, help_text="Allow plain HTTP off this machine.")
     enabled = models.BooleanField(default=True)
     disabled_reason = models.CharField(max_length=200, blank=True)
@@ -91,6 +95,26 @@ class ChannelCredential(models.Model):
     @override
     def __str__(self) -> str:
         return self.label
+
+
+class CredentialCheck(models.Model):
+    """What the last regular check of a credential found; the workers do not read it."""
+
+    credential = models.OneToOneField(
+        ChannelCredential, models.CASCADE, primary_key=True, related_name="check_made"
+    )
+    checked_at = models.DateTimeField()
+    status = models.SmallIntegerField(null=True)  # Null: there was no answer.
+    duration_ms = models.IntegerField()
+    error = models.CharField(max_length=200, blank=True)
+    balance_nano = models.BigIntegerField(null=True)  # In the currency beside it.
+    balance_currency = models.CharField(max_length=8, blank=True)
+    balance_error = models.CharField(max_length=200, blank=True)
+    low_since = models.DateTimeField(null=True)  # The alarm, as long as it lasts.
+
+    @override
+    def __str__(self) -> str:
+        return f"check of {self.credential_id}"
 
 
 class ChannelModel(models.Model):

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.enums import ActionVariant
@@ -19,12 +19,14 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from billing.money import format_usd
 from console.admin.base import actor_of, button, change_url, column, list_url, require
 from console.admin.channel_changes import ChannelChanges
+from console.admin.channel_terms import ChannelTermsPage
 from console.admin.form_pages import Confirmation, FormPage, WordsField, data_of, done, form_view
 from console.presentation import fraction
 from relay.channels.services import NewChannel, channel_add, channel_disable, channel_enable
-from relay.models import Channel, ChannelCredential
+from relay.models import Channel, ChannelCredential, CredentialCheck
 
 ENABLED, DISABLED = "Enabled", "Disabled"
 SHOWN_MODELS = 5
@@ -62,31 +64,60 @@ def _told(credential: ChannelCredential) -> str:
     return f"{credential.label} ({state}: {credential.disabled_reason or 'by hand'})"
 
 
+def _found(check: CredentialCheck) -> tuple[str, str]:
+    """What a check says, and how bad that is."""
+    at = f"{check.checked_at:%H:%M} UTC"
+    if check.error:
+        return f"{check.error} ({at})", "bad"
+    told = f"answers in {check.duration_ms} ms ({at})"
+    if check.balance_nano is not None:
+        told += f", {format_usd(check.balance_nano)} {check.balance_currency} left"
+    if check.balance_error:
+        told += f", {check.balance_error}"
+    return told, "warning" if check.low_since or check.balance_error else "good"
+
+
 class DisableForm(forms.Form):
     reason = forms.CharField(required=False, max_length=200, widget=UnfoldAdminTextInputWidget)
 
 
 @admin.register(Channel)
-class ChannelAdmin(ChannelChanges):
-    list_display = ("name_and_url", "state", "model_names", "shares", "credential", "cost")
+class ChannelAdmin(ChannelChanges, ChannelTermsPage):
+    list_display = (
+        "name_and_url",
+        "state",
+        "model_names",
+        "shares",
+        "credential",
+        "cost",
+        "checks",
+    )
     search_fields = ("name", "base_url")
     search_help_text = "Name or base URL"
     ordering = ("-enabled", "-priority", "name")
     fieldsets = (
         (None, {"fields": (("name", "provider"), ("base_url", "insecure"))}),
-        ("Credential", {"fields": ("credential",)}),
+        ("Credential", {"fields": ("credential", "checks")}),
         ("Routing", {"fields": (("priority", "weight", "concurrency"), "model_names")}),
         ("Way", {"fields": (("kind", "api_version"), ("proxy", "http2"), "header_names")}),
-        ("Cost", {"fields": ("cost",)}),
+        ("Cost", {"fields": (("cost", "balance", "balance_low"),)}),
         ("State", {"fields": (("state", "disabled_reason"), "created")}),
     )
-    readonly_fields = ("created", "state", "model_names", "cost", "credential")
-    actions_detail = ("routing", "credentials", "trial", "enable", "disable")
+    readonly_fields = (
+        "created",
+        "state",
+        "model_names",
+        "cost",
+        "credential",
+        "checks",
+        "balance_low",
+    )
+    actions_detail = ("routing", "terms", "credentials", "trial", "enable", "disable")
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
-        return rows.prefetch_related("models", "credentials")
+        return rows.prefetch_related("models", "credentials__check_made")
 
     @column("Channel", header=True)
     def name_and_url(self, row: Channel) -> list[str]:
@@ -119,6 +150,21 @@ class ChannelAdmin(ChannelChanges):
     def credential(self, row: Channel) -> str:
         """Their labels: they themselves are stored encrypted and cannot be shown."""
         return "; ".join(_told(one) for one in row.credentials.all()) or "None."
+
+    @column("Last checks")
+    def checks(self, row: Channel) -> SafeString | str:
+        """What the regular check of each credential found, and the money that is left there."""
+        made = [one for one in row.credentials.all() if hasattr(one, "check_made")]
+        lines = ((one.label, *_found(one.check_made)) for one in made)
+        if not made:
+            return "None yet."
+        return format_html_join(
+            "", '<div><i class="tg-dot tg-inline tg-{2}"></i>{0}: {1}</div>', lines
+        )
+
+    @column("Alarm below")
+    def balance_low(self, row: Channel) -> str:
+        return "-" if row.balance_low_nano is None else format_usd(row.balance_low_nano)
 
     @override
     def add_view(

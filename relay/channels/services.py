@@ -43,6 +43,8 @@ class ChannelTerms:
     weight: int | None = None
     concurrency: int | None = None  # 0: no limit.
     cost_ppm: int | None = None  # What the operator pays of the official price.
+    balance: str | None = None  # How its money is asked for; empty: not at all.
+    balance_low_nano: int | None = None  # When that is an alarm; 0: never.
     kind: str | None = None
     api_version: str | None = None
     http2: bool | None = None
@@ -172,6 +174,15 @@ def _fields_set(channel: Channel, terms: ChannelTerms) -> None:
         seconds = getattr(terms, what)
         if seconds is not None:
             setattr(channel, what, terms_of.seconds_check(what, seconds))
+    if terms.balance is not None:
+        channel.balance = terms_of.balance_check(terms.balance)
+    if terms.balance_low_nano is not None:
+        channel.balance_low_nano = terms.balance_low_nano or None
+    _way_set(channel, terms)
+
+
+def _way_set(channel: Channel, terms: ChannelTerms) -> None:
+    """How its upstream is reached, and with which headers."""
     if terms.http2 is not None:
         channel.http2 = terms.http2
     if terms.proxy is not None:

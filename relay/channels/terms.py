@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from accounts.errors import Refused
+from relay.channels.balances import KINDS
 
 MAX_NAME_LENGTH = 60
 MAX_MODEL_LENGTH = 200
@@ -120,6 +121,12 @@ def proxy_check(url: str) -> str:
     if not host or port == 0 or parts.path not in ("", "/") or not is_plain:
         raise UnusableTerms("A proxy's URL has a host and perhaps a port, a user and a password.")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
+
+
+def balance_check(kind: str) -> str:
+    if kind and kind not in KINDS:
+        raise UnusableTerms(f"A balance is asked for in one of these ways: {', '.join(KINDS)}.")
+    return kind
 
 
 def api_version_check(version: str, *, kind: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from billing.money import parse_fraction_ppm
+from billing.money import parse_fraction_ppm, parse_usd
+from relay.channels.balances import KINDS
 from relay.channels.services import ChannelTerms
 from relay.channels.terms import pairs_parse
 
@@ -48,6 +49,16 @@ def add_terms(parser: CommandParser) -> None:
         help="An extra header of every call, instead of those that were said before.",
     )
     option("--kind", choices=["openai", "azure"], help="Whose manners it has (default: openai).")
+    option(
+        "--balance",
+        choices=["none", *KINDS],
+        help="How upstream tells what money is left there (default: none, it is not asked).",
+    )
+    option(
+        "--balance-low",
+        metavar="AMOUNT",
+        help="Less of upstream's currency is an alarm; 0: never (default).",
+    )
     option("--api-version", metavar="V", help="Azure's API version; empty: its v1 API.")
     option("--http2", choices=["on", "off"], help="Speak HTTP/2 where it can (default: off).")
     for what in ("connect", "first-byte", "idle"):
@@ -57,7 +68,7 @@ def add_terms(parser: CommandParser) -> None:
 def terms_of(options: dict[str, Any]) -> ChannelTerms:
     """What the options say. Raises UnusableTerms, InvalidMoney."""
     mapped, headers, cost = (options.get(name) for name in ("model_map", "header", "cost"))
-    http2 = options["http2"]
+    http2, balance, low = options["http2"], options["balance"], options["balance_low"]
     return ChannelTerms(
         base_url=options.get("base_url"),
         insecure=options.get("insecure") or None,
@@ -67,6 +78,8 @@ def terms_of(options: dict[str, Any]) -> ChannelTerms:
         weight=options["weight"],
         concurrency=options["concurrency"],
         cost_ppm=None if cost is None else parse_fraction_ppm(cost, allow_surcharge=True),
+        balance=None if balance is None else balance.replace("none", ""),
+        balance_low_nano=None if low is None else parse_usd(low),
         kind=options["kind"],
         api_version=options["api_version"],
         http2=None if http2 is None else http2 == "on",

@@ -60,13 +60,14 @@ class Refusals:
 
     async def _write(self, route: ChannelRoute, answer: str) -> None:
         try:
-            await self._database.run(partial(_refuse, route=route, answer=answer))
+            await self._database.run(partial(credential_refuse, route=route, answer=answer))
         except OutcomeUnknown as error:
             logger.warning("The refusal could not be written down: %s", error)
             self._noted.pop(route.credential_id, None)
 
 
-async def _refuse(connection: Connection, *, route: ChannelRoute, answer: str) -> None:
+async def credential_refuse(connection: Connection, *, route: ChannelRoute, answer: str) -> None:
+    """Take it out of use, unless it is the last one, and raise the alarm, once."""
     cursor = await connection.execute(_OTHERS, (route.credential_id,))
     row = await cursor.fetchone()
     if row is None:

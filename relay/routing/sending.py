@@ -141,7 +141,8 @@ class Sending:
         """Ask for the list of models, as nobody's call, and go by what comes of it."""
         attempt = self._traffic.probe(route)
         try:
-            async with await self._engine_of(route).send(_question(route)) as response:
+            models = question(route, route.target(b"/models", ""), PROBE_DEADLINES)
+            async with await self._engine_of(route).send(models) as response:
                 await response.read_all(ANSWER_LIMIT_BYTES)
                 if response.status < INTERNAL_ERROR:
                     self._traffic.succeeded(attempt)
@@ -177,7 +178,7 @@ class Sending:
         refusal = await read_refusal(response)
         await response.close()
         call.attempt_failed("refused", status=status)
-        if status == UNAUTHORIZED or (status == FORBIDDEN and refusal.code in _ACCOUNT_CODES):
+        if refuses_credential(status, refusal.code):
             self._traffic.credential_refused(route)
             self._refusals.note(route, f"{status} {refusal.code or ''}".strip())
         elif status != FORBIDDEN:
@@ -216,11 +217,17 @@ class Sending:
         )
 
 
-def _question(route: ChannelRoute) -> UpstreamRequest:
+def refuses_credential(status: int, code: object) -> bool:
+    """Whether upstream does not know the credential any more, whatever is asked with it."""
+    return status == UNAUTHORIZED or (status == FORBIDDEN and code in _ACCOUNT_CODES)
+
+
+def question(route: ChannelRoute, target: bytes, deadlines: Deadlines) -> UpstreamRequest:
+    """A GET of our own, as nobody's call."""
     return UpstreamRequest(
         destination=route.destination,
         method=b"GET",
-        target=route.target(b"/models", ""),
+        target=target,
         headers=upstream_headers(
             (),
             host=route.destination.authority,
@@ -228,7 +235,7 @@ def _question(route: ChannelRoute) -> UpstreamRequest:
             authorization_name=route.authorization_header,
             extra=route.headers,
         ),
-        deadlines=PROBE_DEADLINES,
+        deadlines=deadlines,
         proxy=route.proxy,
         http2=route.http2,
     )

@@ -29,9 +29,21 @@ class Command(ContractCommand):
 
 def _sentence(one: dict[str, Any]) -> str:
     state = "" if one["enabled"] else f" (disabled: {one['disabled_reason'] or 'no reason given'})"
+    told = "".join(_check(check) for check in one["checks"])
     refused = "".join(f", REFUSED {label}" for label in one["credentials_refused"])
     return (
         f"{one['channel']}{state}: priority {one['priority']}, weight {one['weight']},"
         f" {one['kind']} {one['base_url']}, credentials {', '.join(one['credentials']) or 'none'}"
-        f"{refused}"
+        f"{refused}{told}"
     )
+
+
+def _check(check: dict[str, Any]) -> str:
+    """What the last check of a credential says that one should know."""
+    said = f"; {check['credential']}: "
+    if not check["ok"]:
+        return f"{said}{check['error']}"
+    if check["balance"] is not None:
+        low = ", LOW" if check["balance_is_low"] else ""
+        return f"{said}{check['balance']} {check['balance_currency']} left{low}"
+    return f"{said}{check['balance_error']}" if check["balance_error"] else ""

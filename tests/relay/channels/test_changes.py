@@ -186,7 +186,8 @@ def test_the_commands_say_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
     mapped = ("--model-map", "gpt-4=gpt-4o", "--model-map", "o1=o3")
     assert ask("channel_add", "main", *where, *chosen, *through, *mapped) == {"channel": "main"}
     ask("channel_set", "main", "--priority", "-1", "--credential", "THREE", "--http2", "on")
-    ask("channel_set", "main", "--credential-disable", "ONE")
+    ask("channel_set", "main", "--credential-disable", "ONE", "--cost", "0.4")
+    ask("channel_set", "main", "--balance", "deepseek", "--balance-low", "9.5")
     answer = ask("channel_list")
     assert answer == {
         "channels": [
@@ -204,6 +205,10 @@ def test_the_commands_say_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
                 "credentials": ["TWO", "THREE"],
                 "credentials_disabled": ["ONE"],
                 "credentials_refused": [],
+                "checks": [],
+                "cost": "0.4",
+                "balance": "deepseek",
+                "balance_low": "9.50",
                 "proxy": "http://p.example:3128",
                 "headers": ["x-a"],
                 "http2": True,
