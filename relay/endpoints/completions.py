@@ -1,6 +1,5 @@
 """POST /completions: the older way to ask, with a prompt instead of messages."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -24,13 +23,14 @@ from relay.bodies.fields import (
     namespaced_of,
     values_of,
 )
-from relay.bodies.json_members import Members, splice_members
+from relay.bodies.json_members import Members
 from relay.bodies.prompts import Prompts, prompts_of
-from relay.endpoints.base import NO_CLOSER, Closer, Handler, StreamMeter, is_event_stream
+from relay.endpoints.base import StreamMeter, is_event_stream
+from relay.endpoints.json_bodies import PromptHandler
 from relay.metering.meter import BodyReading, ChatStreamMeter, meter_body
-from relay.metering.reservation import HoldPolicy, Needs, Reservation, reserve_tokens
+from relay.metering.reservation import Needs
 from relay.metering.settlement import Measure, Reading, measure_tokens, text_usage
-from relay.metering.tokenizer import estimate_tokens, tight_texts_bound
+from relay.metering.tokenizer import estimate_tokens
 from relay.upstream import UpstreamResponse
 
 
@@ -103,36 +103,12 @@ def parse_completion(body: bytes) -> CompletionRequest:
     )
 
 
-class CompletionsHandler(Handler[CompletionRequest]):
+class CompletionsHandler(PromptHandler[CompletionRequest]):
     can_begin_early = True
 
     @override
     def parse(self, body: bytes) -> CompletionRequest:
         return parse_completion(body)
-
-    @override
-    def reserve(
-        self, request: CompletionRequest, quote: Quote, *, organization_id: int, policy: HoldPolicy
-    ) -> Reservation:
-        needs = request.needs(len(request.body))
-        return reserve_tokens(needs, quote, organization_id=organization_id, policy=policy)
-
-    @override
-    def reserve_closely(
-        self,
-        request: CompletionRequest,
-        quote: Quote,
-        *,
-        organization_id: int,
-        policy: HoldPolicy,
-        upstream_models: set[str],
-    ) -> Closer:
-        bound = tight_texts_bound(request.body, request.prompts.texts, upstream_models)
-        if bound >= len(request.body):
-            return NO_CLOSER
-        needs = request.needs(bound)
-        closer = reserve_tokens(needs, quote, organization_id=organization_id, policy=policy)
-        return Closer(closer, was_dear=True)
 
     @override
     def measure(
@@ -148,26 +124,14 @@ class CompletionsHandler(Handler[CompletionRequest]):
         )
 
     @override
-    def upstream_body(
-        self,
-        request: CompletionRequest,
-        *,
-        quote: Quote,
-        upstream_model: str,
-        output_cap: int | None,
-        namespaced: Mapping[str, str],
-    ) -> bytes:
-        changes: dict[str, Any] = dict(namespaced)
-        if upstream_model != request.model:
-            changes["model"] = upstream_model
+    def changes(self, request: CompletionRequest, *, output_cap: int | None) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
         if request.stream and not request.include_usage:
             changes["stream_options"] = {"include_usage": True}
         limit = request.max_tokens
         if output_cap is not None and (limit is None or limit > output_cap):
             changes["max_tokens"] = output_cap
-        if not changes:
-            return request.body
-        return splice_members(request.body, request.members, changes)
+        return changes
 
     @override
     def meter(self, request: CompletionRequest, response: UpstreamResponse) -> StreamMeter | None:

@@ -1,7 +1,6 @@
 """POST /moderations: free, but recorded; whoever has a key may ask, with an empty wallet, too."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -18,9 +17,9 @@ from relay.bodies.fields import (
     namespaced_of,
     values_of,
 )
-from relay.bodies.json_members import Members, splice_members
+from relay.bodies.json_members import Members
 from relay.endpoints.answers import JsonAnswer, json_answer
-from relay.endpoints.base import Handler
+from relay.endpoints.json_bodies import JsonHandler
 from relay.metering.reservation import FlatReservation, HoldPolicy, reserve_flat
 from relay.metering.settlement import Measure, Reading
 
@@ -55,7 +54,7 @@ def parse_moderation(body: bytes) -> ModerationRequest:
     )
 
 
-class ModerationsHandler(Handler[ModerationRequest]):
+class ModerationsHandler(JsonHandler[ModerationRequest]):
     @override
     def parse(self, body: bytes) -> ModerationRequest:
         return parse_moderation(body)
@@ -76,23 +75,6 @@ class ModerationsHandler(Handler[ModerationRequest]):
         self, request: ModerationRequest, reading: Reading, quote: Quote, *, produced: bool
     ) -> Measure:
         return Measure()
-
-    @override
-    def upstream_body(
-        self,
-        request: ModerationRequest,
-        *,
-        quote: Quote,
-        upstream_model: str,
-        output_cap: int | None,
-        namespaced: Mapping[str, str],
-    ) -> bytes:
-        changes: dict[str, Any] = dict(namespaced)
-        if upstream_model != request.model:
-            changes["model"] = upstream_model
-        if not changes:
-            return request.body
-        return splice_members(request.body, request.members, changes)
 
     @override
     def read_answer(self, request: ModerationRequest, body: bytes) -> JsonAnswer:

@@ -203,20 +203,3 @@ def _plain(content: Any) -> list[str]:
     parts = content if isinstance(content, list) else []
     texts = [part.get("text") for part in parts if isinstance(part, dict)]
     return [text for text in texts if isinstance(text, str)]
-
-
-def changes_of(
-    request: ResponseRequest,
-    *,
-    upstream_model: str,
-    output_cap: int | None,
-    namespaced: Mapping[str, str],
-) -> dict[str, Any]:
-    """What has to change in the body."""
-    changes: dict[str, Any] = dict(namespaced)
-    if upstream_model != request.model:
-        changes["model"] = upstream_model
-    limit = request.max_output_tokens
-    if output_cap is not None and (limit is None or limit > output_cap):
-        changes["max_output_tokens"] = output_cap
-    return changes

@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from billing.prices.catalog import Quote
 from billing.pricing import Usage, usage_from_responses, with_counts
-from relay.bodies.json_members import splice_members
 from relay.endpoints.answers import JsonAnswer, json_answer
 from relay.endpoints.base import (
     NO_CLOSER,
@@ -21,11 +20,11 @@ from relay.endpoints.base import (
     StreamMeter,
     is_event_stream,
 )
+from relay.endpoints.json_bodies import JsonHandler
 from relay.endpoints.response_answers import ResponseAnswer, response_answer
 from relay.endpoints.response_meter import ResponseStreamMeter
 from relay.endpoints.response_request import (
     ResponseRequest,
-    changes_of,
     parse_response,
     texts_of,
 )
@@ -48,7 +47,7 @@ from relay.upstream import UpstreamResponse
 _MANY_PROMPTS: Final = 128
 
 
-class _ResponseHandler(Handler[ResponseRequest]):
+class _ResponseHandler(JsonHandler[ResponseRequest]):
     """What all requests with a model and an input have in common."""
 
     @override
@@ -56,25 +55,17 @@ class _ResponseHandler(Handler[ResponseRequest]):
         return request.references
 
     @override
-    def upstream_body(
-        self,
-        request: ResponseRequest,
-        *,
-        quote: Quote,
-        upstream_model: str,
-        output_cap: int | None,
-        namespaced: Mapping[str, str],
-    ) -> bytes:
-        changes = changes_of(
-            request, upstream_model=upstream_model, output_cap=output_cap, namespaced=namespaced
-        )
-        return splice_members(request.body, request.members, changes) if changes else request.body
+    def changes(self, request: ResponseRequest, *, output_cap: int | None) -> dict[str, int]:
+        limit = request.max_output_tokens
+        if output_cap is not None and (limit is None or limit > output_cap):
+            return {"max_output_tokens": output_cap}
+        return {}
 
 
 class ResponsesHandler(_ResponseHandler):
-    can_begin_early = True
-
     """POST /responses."""
+
+    can_begin_early = True
 
     @override
     def parse(self, body: bytes) -> ResponseRequest:

@@ -30,10 +30,11 @@ from relay.bodies.fields import (
     namespaced_of,
     values_of,
 )
-from relay.bodies.json_members import Members, splice_members
+from relay.bodies.json_members import Members
 from relay.endpoints.answers import UNREADABLE, JsonAnswer, json_answer
-from relay.endpoints.base import Handler, StreamMeter, is_event_stream
+from relay.endpoints.base import StreamMeter, is_event_stream
 from relay.endpoints.event_meter import EventMeter, Told
+from relay.endpoints.json_bodies import JsonHandler
 from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
 from relay.endpoints.sounds import Sound, SoundMeter
 from relay.metering.reservation import FlatReservation, HoldPolicy
@@ -140,7 +141,7 @@ def _decoded(audio: Raw) -> bytes:
 _decode_sound: Final = msgspec.json.Decoder(bytes).decode
 
 
-class SpeechHandler(Handler[SpeechRequest]):
+class SpeechHandler(JsonHandler[SpeechRequest]):
     @override
     def parse(self, body: bytes) -> SpeechRequest:
         return parse_speech(body)
@@ -197,23 +198,6 @@ class SpeechHandler(Handler[SpeechRequest]):
         if terms.prices_unit(OUTPUT_AUDIO):
             return Measure(units_usage({OUTPUT_AUDIO: milliseconds}), "estimated", flags)
         return Measure(_tokens(request, milliseconds), "estimated", flags)
-
-    @override
-    def upstream_body(
-        self,
-        request: SpeechRequest,
-        *,
-        quote: Quote,
-        upstream_model: str,
-        output_cap: int | None,
-        namespaced: Mapping[str, str],
-    ) -> bytes:
-        changes: dict[str, Any] = dict(namespaced)
-        if upstream_model != request.model:
-            changes["model"] = upstream_model
-        if not changes:
-            return request.body
-        return splice_members(request.body, request.members, changes)
 
     @override
     def meter(self, request: SpeechRequest, response: UpstreamResponse) -> StreamMeter | None:
