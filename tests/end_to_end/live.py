@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx2
 import psutil
 
+from tests.command_line import CommandLine
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,7 @@ class LiveGateway:
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._commands: CommandLine | None = None
 
     def start(self) -> None:
         """Return when it serves."""
@@ -83,6 +85,8 @@ class LiveGateway:
 
     def terminate(self) -> int:
         assert self._process is not None, "the gateway was not started"
+        if self._commands is not None:
+            self._commands.close()
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
@@ -96,15 +100,9 @@ class LiveGateway:
     def manage_raw(
         self, command: str, *arguments: str, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", command, *arguments],
-            cwd=ROOT,
-            env={**self._environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            check=False,
-        )
+        if self._commands is None:
+            self._commands = CommandLine(self._environment)
+        return self._commands.run(command, *arguments, **environment)
 
     @cached_property
     def quickstart(self) -> dict[str, str]:
