@@ -21,19 +21,18 @@ class BodyKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    operation: str
-    """What the path is called inside; paths that take several methods have a row for each."""
-    method: str
     path: tuple[str, ...]
     """The segments behind the prefix; one of them may be `{id}`."""
-    name: str = ""
-    """In usage records, and the name under which the price book lists models for it."""
+    method: str = "POST"
+    operation: str = ""
+    """What the path is called inside, by its segments if nothing else is said; paths that take
+    several methods have a row for each."""
     body: BodyKind = BodyKind.JSON
     body_limit_bytes: int | None = None
     """None: the operator's limit for JSON bodies."""
-    meter: str
+    meter: str = "none"
     """What says how much was used."""
-    units: tuple[str, ...]
+    units: tuple[str, ...] = ()
     streamed: bool = False
     listed_as: str = ""
     """Only models are served whose price lists the endpoint, under this name (as a rule, its own):
@@ -45,12 +44,17 @@ class Endpoint:
     id_fields: tuple[str, ...] = ()
     """Where a request may name what upstream keeps: it must be the organization's own."""
 
+    name: str = field(init=False)
+    """The path, in usage records, and where the price book lists models for it."""
     target: bytes = field(init=False)
     """The path upstream; where it has an id, the handler says it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target", ("/" + "/".join(self.path)).encode())
-        object.__setattr__(self, "listed_as", self.listed_as or self.name)
+        name = "/".join(self.path)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "operation", self.operation or "_".join(self.path))
+        object.__setattr__(self, "target", f"/{name}".encode())
+        object.__setattr__(self, "listed_as", self.listed_as or name)
 
 
 _TOKENS: Final = ("input tokens", "cached input tokens", "output tokens")
@@ -84,10 +88,7 @@ def _stored(operation: str, method: str, *behind: str, streamed: bool = False) -
         operation=operation,
         method=method,
         path=("responses", ID, *behind),
-        name="/".join(("responses", ID, *behind)),
         body=BodyKind.NONE,
-        meter="none",
-        units=(),
         streamed=streamed,
         is_free=True,
         echoes=True,
@@ -97,46 +98,29 @@ def _stored(operation: str, method: str, *behind: str, streamed: bool = False) -
 
 ENDPOINTS: Final = (
     Endpoint(
-        operation="chat_completions",
-        method="POST",
         path=("chat", "completions"),
-        name="chat/completions",
         meter="usage",
         units=_TOKENS,
         streamed=True,
         id_fields=("file_id", "messages.audio.id", "audio.voice.id"),
     ),
     Endpoint(
-        operation="completions",
-        method="POST",
         path=("completions",),
-        name="completions",
         meter="usage",
         units=("input tokens", "output tokens"),
         streamed=True,
     ),
     Endpoint(
-        operation="embeddings",
-        method="POST",
         path=("embeddings",),
-        name="embeddings",
         meter="usage",
         units=("input tokens",),
     ),
     Endpoint(
-        operation="moderations",
-        method="POST",
         path=("moderations",),
-        name="moderations",
-        meter="none",
-        units=(),
         is_free=True,
     ),
     Endpoint(
-        operation="responses",
-        method="POST",
         path=("responses",),
-        name="responses",
         meter="usage, and the calls of tools in the output",
         units=(*_TOKENS, "web searches", "file searches", "code interpreter sessions"),
         streamed=True,
@@ -144,10 +128,7 @@ ENDPOINTS: Final = (
         id_fields=_RESPONSE_IDS,
     ),
     Endpoint(
-        operation="responses_compact",
-        method="POST",
         path=("responses", "compact"),
-        name="responses/compact",
         listed_as="responses",
         meter="usage",
         units=_TOKENS,
@@ -155,31 +136,20 @@ ENDPOINTS: Final = (
         id_fields=_RESPONSE_IDS,
     ),
     Endpoint(
-        operation="responses_input_tokens",
-        method="POST",
         path=("responses", "input_tokens"),
-        name="responses/input_tokens",
         listed_as="responses",
-        meter="none",
-        units=(),
         is_free=True,
         echoes=True,
         id_fields=_RESPONSE_IDS,
     ),
     Endpoint(
-        operation="images_generations",
-        method="POST",
         path=("images", "generations"),
-        name="images/generations",
         meter="usage, or the images that came",
         units=_IMAGES,
         streamed=True,
     ),
     Endpoint(
-        operation="images_edits",
-        method="POST",
         path=("images", "edits"),
-        name="images/edits",
         body=BodyKind.MULTIPART,
         body_limit_bytes=_PICTURES_LIMIT_BYTES,
         meter="usage, or the images that came",
@@ -188,20 +158,14 @@ ENDPOINTS: Final = (
         id_fields=("images.file_id", "mask.file_id"),
     ),
     Endpoint(
-        operation="images_variations",
-        method="POST",
         path=("images", "variations"),
-        name="images/variations",
         body=BodyKind.MULTIPART,
         body_limit_bytes=_PICTURES_LIMIT_BYTES,
         meter="the images that came",
         units=_IMAGES,
     ),
     Endpoint(
-        operation="audio_transcriptions",
-        method="POST",
         path=("audio", "transcriptions"),
-        name="audio/transcriptions",
         body=BodyKind.MULTIPART,
         body_limit_bytes=_SOUND_LIMIT_BYTES,
         meter="usage, or how long the sound is",
@@ -209,20 +173,14 @@ ENDPOINTS: Final = (
         streamed=True,
     ),
     Endpoint(
-        operation="audio_translations",
-        method="POST",
         path=("audio", "translations"),
-        name="audio/translations",
         body=BodyKind.MULTIPART,
         body_limit_bytes=_SOUND_LIMIT_BYTES,
         meter="usage, or how long the sound is",
         units=("milliseconds of sound",),
     ),
     Endpoint(
-        operation="audio_speech",
-        method="POST",
         path=("audio", "speech"),
-        name="audio/speech",
         meter="usage, or the characters of the input, or how long the sound is",
         units=("characters", "input tokens", "output tokens", "milliseconds of sound"),
         streamed=True,
