@@ -1,10 +1,23 @@
 """ASGI's own shapes, named once."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Under this name the scope has a `Direct`, where our own server serves.
+DIRECT = "tollgate.direct"
+
+
+class Direct(Protocol):
+    """What our server offers beside ASGI: the same, for who need not wait."""
+
+    disconnected: bool
+    on_disconnect: Callable[[], None] | None
+    """Called once, when nothing that is sent can arrive any more."""
+
+    def stream_now(self, data: bytes) -> bool:
+        """Send a piece of the body. Returns False, and has sent nothing, if that has to wait."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from billing.identifiers import uuid7
 from relay import errors
-from relay.asgi_types import Message, Receive, Scope, Send
+from relay.asgi_types import DIRECT, Direct, Message, Receive, Scope, Send
 from relay.bodies import content_encoding
 from relay.errors import RelayError, render
 from relay.headers import STREAM_HEADERS, Header, cors_headers
@@ -41,6 +41,8 @@ class Exchange:
         self._is_unpacked = False  # What the body was packed by, its next reader need not know.
         self._receive = receive
         self._send = send
+        self._servers: tuple[Send, Direct | None] = (send, scope.get(DIRECT))
+        self._aside: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; names are lower case."""
@@ -140,6 +142,43 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
+    def _direct(self) -> Direct | None:
+        """What the server offers beside ASGI, while nobody stands between it and us."""
+        send, direct = self._servers
+        return direct if send is self._send else None
+
+    def has_left(self) -> bool:
+        """Whether the client is known to be gone; only after the body was read."""
+        if (direct := self._direct()) is not None:
+            return direct.disconnected
+        departure = self.departure()
+        try:
+            departure.send(None)
+        except StopIteration:
+            return True
+        finally:
+            departure.close()
+        return False
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """Have it called when the client leaves, until `unwatch`; only after the body was read."""
+        if (direct := self._direct()) is None:
+            self._aside = asyncio.create_task(self._watch_departure(left))
+        elif direct.disconnected:
+            left()
+        else:
+            direct.on_disconnect = left
+
+    def unwatch(self) -> None:
+        if self._aside is not None:
+            self._aside.cancel()
+        elif (direct := self._direct()) is not None:
+            direct.on_disconnect = None
+
+    async def _watch_departure(self, left: Callable[[], None]) -> None:
+        await self.departure()
+        left()
+
     async def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Send a whole answer. Raises ClientLeft."""
         head = [
@@ -202,6 +241,22 @@ class Exchange:
         except OSError as error:
             raise ClientLeft from error
 
+    def writer(self) -> Callable[[bytes], bool]:
+        """What sends a piece as `stream` does, if it need not wait; else it says False."""
+        direct = self._direct()
+        return direct.stream_now if direct is not None else _has_to_wait
+
+    async def stream_unless_full(self, data: bytes) -> None:
+        """The same for what a client does not need that has not even taken what is there.
+
+        Raises ClientLeft.
+        """
+        direct = self._direct()
+        if direct is None:
+            await self.stream(data)
+        else:
+            direct.stream_now(data)
+
     async def stream(self, data: bytes) -> None:
         """Raises ClientLeft."""
         try:
@@ -230,3 +285,7 @@ class Exchange:
 
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.started_at) * 1000)
+
+
+def _has_to_wait(_: bytes) -> bool:
+    return False

@@ -283,23 +283,11 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
     call.upstream_id = answer.upstream_id or ""
     if answer.ids:
         call.hand_out(answer.ids)
-    outcome = "client_left" if _has_left(call.exchange) else "completed"
+    outcome = "client_left" if call.exchange.has_left() else "completed"
     call.settle(outcome, call.price(answer, produced=False), status=OK)
     await call.kept()
     headers = client_headers(response.header)
     await call.exchange.answer(OK, headers, call.restored(answer.body or body))
-
-
-def _has_left(exchange: Exchange) -> bool:
-    """Whether the client is known to be gone, without waiting for it."""
-    departure = exchange.departure()
-    try:
-        departure.send(None)
-    except StopIteration:
-        return True
-    finally:
-        departure.close()
-    return False
 
 
 def _end(call: OpenCall, *, status: int, outcome: str = "upstream_error") -> None:

@@ -7,6 +7,7 @@ stream waits for it, and upstream waits for us: nothing is gathered in between.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from relay.calls import OpenCall
@@ -39,13 +40,20 @@ class StreamRelay:
         self._keep_alive_seconds = runtime.settings.keep_alive_seconds
         self._meter = meter
         self._error: RelayError | None = None
-        self._client: asyncio.Task[None]  # Watches it.
+        self._run_on_task: asyncio.Task[None] | None = None  # Without its client.
+        self._keep_alive: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.Task[None] | None = None
+        self._unsent = b""  # What has to wait until the client takes it.
+        self._send_now: Callable[[bytes], bool]
+        self._is_restored = call.is_restored
+        self._is_silent = True  # Upstream has sent no output yet.
         self._drained_bytes = 0
         self._given_up = False  # Cancelled upstream, because its client left.
 
     async def run(self) -> None:
         """Relay it all. Raises RelayError where the client must see the connection break."""
-        self._client = asyncio.create_task(self._attend_client())
+        self._call.exchange.watch(self._client_left)
+        self._look_later(self._keep_alive_seconds)
         try:
             await self._run()
         except Exception:
@@ -65,7 +73,7 @@ class StreamRelay:
             self._error = from_failure(error)
         finally:
             self._call.beyond_cuts()
-            self._client.cancel()
+            self._watch_no_more()
         if self._given_up:
             self._meter.feed(self._response.read_now())
             await self._response.close()
@@ -73,33 +81,48 @@ class StreamRelay:
 
     # --- The client's side -----------------------------------------------------------------------
 
-    async def _attend_client(self) -> None:
-        with suppress(ClientLeft):
-            await self._departure()
-        await self._run_on()
+    def _client_left(self) -> None:
+        if self._run_on_task is None:
+            self._call.client_left = True
+            self._run_on_task = asyncio.create_task(self._run_on())
 
     async def _run_on(self) -> None:
         """Without its client, a stream goes on for as long as it may."""
-        self._call.client_left = True
         with self._drains.one_more() as there_is_room:
             if there_is_room:
                 await asyncio.sleep(self._drains.limits.seconds)
         self._given_up = True
         self._call.cut("client_left")
 
-    async def _departure(self) -> None:
-        """Until the client leaves, tell it now and then that a silent upstream is still there."""
-        departure, pause = self._call.exchange.departure, self._keep_alive_seconds
-        wait = pause or None
-        while True:
-            try:
-                async with asyncio.timeout(wait):
-                    return await departure()
-            except TimeoutError:
-                silent = self._response.silent_seconds
-                wait = pause - silent if silent < pause else pause
-            if silent >= pause and self._meter.is_between_events and self._meter.keep_alive:
-                await self._call.exchange.stream(self._meter.keep_alive)
+    def _watch_no_more(self) -> None:
+        self._call.exchange.unwatch()
+        if self._run_on_task is not None:
+            self._run_on_task.cancel()
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    def _look_later(self, seconds: float) -> None:
+        if self._keep_alive_seconds and self._meter.keep_alive:
+            loop = asyncio.get_running_loop()
+            self._keep_alive = loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Tell the client now and then that a silent upstream is still there."""
+        if self._call.client_left:
+            return
+        pause, silent = self._keep_alive_seconds, self._response.silent_seconds
+        if silent < pause:
+            self._look_later(pause - silent)
+            return
+        if self._meter.is_between_events:
+            self._pinging = asyncio.create_task(self._ping())
+        self._look_later(pause)
+
+    async def _ping(self) -> None:
+        with suppress(ClientLeft):
+            await self._call.exchange.stream_unless_full(self._meter.keep_alive)
 
     # --- The upstream's side ---------------------------------------------------------------------
 
@@ -107,39 +130,49 @@ class StreamRelay:
         try:
             await self._forward()
         except ClientLeft:
-            self._client.cancel()
-            self._client = asyncio.create_task(self._run_on())
-            self._call.client_left = True
+            self._client_left()
         if self._call.client_left:
             await self._drain()
 
     async def _forward(self) -> None:
         """Until the stream ends, or its client is seen to have left."""
-        call, meter, read = self._call, self._meter, self._response.read
-        stream, ids, restored = call.exchange.stream, meter.ids, call.is_restored
-        headers, is_silent = client_headers(self._response.header), True
+        call, meter, exchange = self._call, self._meter, self._call.exchange
+        headers = client_headers(self._response.header)
         if call.has_begun_early:
             call.has_begun_early = False
         elif meter.is_event_stream:
-            await call.exchange.stream_start(headers)
+            await exchange.stream_start(headers)
         else:
-            await call.exchange.respond_start(OK, headers)
-        while chunk := await read():
-            forward = meter.feed(chunk)  # Before the send: what was produced is owed.
-            if is_silent and meter.output_seen:
-                is_silent = False
-                call.first_token_ms = call.exchange.elapsed_ms()
-            if meter.characters > call.covered_characters:
-                call.cover(meter.characters)
-            if call.client_left:
-                self._drained_bytes = len(chunk)
+            await exchange.respond_start(OK, headers)
+        self._send_now = exchange.writer()
+        while not await self._response.pass_on(self._take):
+            if self._unsent:
+                unsent, self._unsent = self._unsent, b""
+                await exchange.stream(unsent)
+            if meter.done or meter.error is not None or call.client_left:
                 return
-            if forward:
-                if ids:
-                    self._hand_out()
-                await stream(call.restored(forward) if restored else forward)
-            if meter.done or meter.error is not None:
-                return
+
+    def _take(self, chunk: bytes) -> bool:
+        """Pass a chunk on. Returns whether the next one may follow at once."""
+        call, meter = self._call, self._meter
+        forward = meter.feed(chunk)  # Before the send: what was produced is owed.
+        if self._is_silent and meter.output_seen:
+            self._is_silent = False
+            call.first_token_ms = call.exchange.elapsed_ms()
+        if meter.characters > call.covered_characters:
+            call.cover(meter.characters)
+        if call.client_left:
+            self._drained_bytes = len(chunk)
+            return False
+        if forward:
+            if meter.ids:
+                self._hand_out()
+            if self._is_restored:
+                forward = call.restored(forward)
+            if not self._send_now(forward):
+                self._unsent = forward
+                return False
+        return not meter.done and meter.error is None
 
     async def _drain(self) -> None:
         call, meter = self._call, self._meter

@@ -66,6 +66,7 @@ class Cycle:
     _left = 0
     _pending_head = b""
     _changed: Wakeup | None = None
+    on_disconnect: Callable[[], None] | None = None
 
     def __init__(self, scope: Scope, connection: Connection, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
@@ -86,6 +87,8 @@ class Cycle:
         finally:
             if not (self.complete or self.disconnected):
                 self._fail()
+            self._scope = {}  # It may name us.
+            self.on_disconnect = None
             ended(self)
 
     def feed(self, content: bytes, *, complete: bool) -> None:
@@ -102,6 +105,9 @@ class Cycle:
         self.disconnected = True
         if self._changed is not None:
             self._changed.wake()
+        if self.on_disconnect is not None:
+            told, self.on_disconnect = self.on_disconnect, None
+            told()
 
     @property
     def has_sent(self) -> bool:
@@ -147,6 +153,20 @@ class Cycle:
             self._start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"{message['type']} is no message that answers a request.")
+
+    def stream_now(self, data: bytes) -> bool:
+        """What `send` does with one more piece of a body of unknown length, if it can at once."""
+        connection = self._connection
+        if (
+            self._framing != CHUNKS
+            or connection.is_writing_paused
+            or self.disconnected
+            or self.complete
+            or not data
+        ):
+            return False
+        connection.write(chunk(data))
+        return True
 
     # Inside.
 

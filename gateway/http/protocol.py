@@ -21,7 +21,7 @@ from gateway.http.refusal import Refusal, malformed, too_large, too_slow
 from gateway.http.reply import refuse
 from gateway.http.wakeup import Wakeup
 from gateway.write_deadline import WriteDeadline
-from relay.asgi_types import Scope
+from relay.asgi_types import DIRECT, Scope
 
 if TYPE_CHECKING:
     from gateway.http.server import HttpServer
@@ -241,7 +241,7 @@ class HttpProtocol(asyncio.Protocol):
         length = head.body_bytes
         scope = self._template.copy()
         scope["headers"] = head.headers.copy()
-        cycle = Cycle(scope, self, keep_alive=head.keep_alive)
+        cycle = scope[DIRECT] = Cycle(scope, self, keep_alive=head.keep_alive)
         if length == len(data):
             cycle.feed(data, complete=True)
         elif not length:

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -138,6 +138,17 @@ class UpstreamResponse(ABC):
     @abstractmethod
     async def read(self) -> bytes:
         """Return all bytes that have arrived, waiting for some; b"" is the clean end."""
+
+    async def pass_on(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand each piece over when it arrives, until `take` says False; whether it was the end.
+
+        Raises UpstreamError, and what `take` raises. It is called from within the event loop, so
+        what it does not want to see yet it has to refuse.
+        """
+        while piece := await self.read():
+            if not take(piece):
+                return False
+        return True
 
     @abstractmethod
     def read_now(self) -> bytes:

@@ -1,6 +1,7 @@
 """A response as its reader sees it, filled by a connection."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from typing_extensions import override
@@ -29,11 +30,14 @@ class EngineResponse(UpstreamResponse):
 
     __slots__ = (
         "_error",
+        "_failure",
         "_head",
         "_is_complete",
+        "_is_refused",
         "_loop",
         "_pieces",
         "_source",
+        "_taker",
         "_waiter",
         "_waiting_since",
         "unread_bytes",
@@ -50,6 +54,9 @@ class EngineResponse(UpstreamResponse):
         self._waiting_since = 0.0
         self._is_complete = False
         self._error: UpstreamError | None = None
+        self._taker: Callable[[bytes], bool] | None = None
+        self._is_refused = False  # The taker wants no more.
+        self._failure: Exception | None = None  # Of the taker.
 
     async def head(self) -> None:
         """Return when the head is here. A cancellation closes the response: nobody has it yet."""
@@ -72,6 +79,30 @@ class EngineResponse(UpstreamResponse):
                 return b""
             await self._progress()
         return self._take()
+
+    @override
+    async def pass_on(self, take: Callable[[bytes], bool]) -> bool:
+        self._is_refused = False
+        while not self._is_refused:
+            if self._pieces:
+                if not take(self._take()):
+                    return False
+            elif self._error is not None:
+                raise self._error
+            elif self._is_complete:
+                return True
+            else:
+                await self._progress_of(take)
+        return False
+
+    async def _progress_of(self, take: Callable[[bytes], bool]) -> None:
+        self._taker = take
+        try:
+            await self._progress()
+        finally:
+            self._taker = None
+        if self._failure is not None:
+            raise self._failure
 
     @override
     def read_now(self) -> bytes:
@@ -117,8 +148,20 @@ class EngineResponse(UpstreamResponse):
         self._head = head
 
     def feed(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self.unread_bytes += len(data)
+        take = self._taker
+        # Who was woken, or cancelled, takes nothing more until it has seen why.
+        if take is None or self._waiter is None or self._waiter.done():
+            self._pieces.append(data)
+            self.unread_bytes += len(data)
+            return
+        self._waiting_since = self._loop.time()
+        try:
+            if take(data):
+                return
+        except Exception as failure:  # noqa: BLE001  It is the reader's, and is raised there.
+            self._failure = failure
+        self._taker = None
+        self._is_refused = True
 
     def complete(self) -> None:
         self._is_complete = True
@@ -130,6 +173,8 @@ class EngineResponse(UpstreamResponse):
         self.wake()
 
     def wake(self) -> None:
+        if self._taker is not None and not self._is_complete and self._error is None:
+            return  # It was given what there was.
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -1,12 +1,13 @@
 """Bodies that are taken in pieces, and answers of any kind."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from relay import exchange as module
+from relay.asgi_types import DIRECT
 from relay.errors import RelayError
 from relay.exchange import ClientLeft, Exchange
 
@@ -113,3 +114,44 @@ def test_the_first_of_two_headers_is_the_one() -> None:
     exchange = Exchange(scope, client._receive, client._send)
     assert exchange.header(b"a") == b"1"
     assert exchange.header(b"b") is None
+
+
+class Directly:
+    """What our server offers beside ASGI."""
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.on_disconnect: Callable[[], None] | None = None
+        self.written: list[bytes] = []
+
+    def stream_now(self, data: bytes) -> bool:
+        self.written.append(data)
+        return True
+
+
+async def test_nothing_goes_past_who_stands_between_an_exchange_and_the_server() -> None:
+    sent: list[Mapping[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return LEFT
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def between(message: Mapping[str, Any]) -> None:
+        await send({**message, "seen": True})
+
+    direct = Directly()
+    scope: dict[str, Any] = {"method": "POST", "path": "/", "headers": [], "client": None}
+    scope[DIRECT] = direct
+    exchange = Exchange(scope, receive, send)
+    assert exchange.writer()(b"one")
+    exchange._send = between
+    assert not exchange.writer()(b"two")
+    await exchange.stream_unless_full(b"three")
+    assert exchange.has_left()
+    exchange._send = send
+    assert exchange.writer()(b"four")
+    assert not exchange.has_left()
+    assert direct.written == [b"one", b"four"]
+    assert [(message["body"], message["seen"]) for message in sent] == [(b"three", True)]

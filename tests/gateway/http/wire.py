@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.http import HttpServer, Limits
 from gateway.ports import bind_listener
-from relay.asgi_types import Application, Receive, Scope, Send
+from relay.asgi_types import DIRECT, Application, Receive, Scope, Send
 
 PATIENCE_SECONDS = 20.0
 READ_BYTES = 2**20
@@ -25,7 +25,7 @@ class Echo:
     bodies: list[bytes] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scopes.append(scope)
+        self.scopes.append({name: scope[name] for name in scope if name != DIRECT})
         body = await read_body(receive)
         self.bodies.append(body)
         path = scope["raw_path"]
