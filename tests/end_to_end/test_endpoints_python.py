@@ -1,6 +1,7 @@
 """The official Python SDK at the text endpoints beside chat, priced by the official price book."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -18,6 +19,63 @@ def client(gateway: LiveGateway, customer: Customer) -> Iterator[openai.OpenAI]:
     base_url = gateway.quickstart["base_url"]
     with openai.OpenAI(base_url=base_url, api_key=customer.api_key, max_retries=0) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def direct(gateway: LiveGateway) -> Iterator[openai.OpenAI]:
+    """The same SDK, straight at the upstream."""
+    base_url = f"{gateway.simulator_url}/v1"
+    with openai.OpenAI(base_url=base_url, api_key="direct", max_retries=0) as client:
+        yield client
+
+
+FORMS: list[Any] = [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}]
+INPUTS: list[Any] = ["one", ["one", "two"], [1, 2, 3], [[1, 2], [3]]]
+CHATTING: dict[str, Any] = {
+    "model": "gpt-4o-mini",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "n": 2,
+}
+TOLD: Any = {"stream": True, "stream_options": {"include_usage": True}}
+# What upstream makes up anew for each response, and what follows from it.
+NEW = re.compile(r"_[0-9a-f]{16,}|gAAAA[0-9a-f]+|(?<=_at': )[0-9.]+")
+CALLS: dict[str, Callable[[openai.OpenAI], Any]] = {
+    "chat": lambda sdk: sdk.chat.completions.create(**CHATTING),
+    "chat, streamed": lambda sdk: list(sdk.chat.completions.create(**CHATTING, **TOLD)),
+    "completions": lambda sdk: sdk.completions.create(model=INSTRUCT, prompt=["a", "b"], echo=True),
+    "completions, streamed": lambda sdk: list(
+        sdk.completions.create(model=INSTRUCT, prompt="a", **TOLD)
+    ),
+    "embeddings": lambda sdk: [
+        sdk.embeddings.create(model=EMBEDDING, input=given, **form)
+        for given in INPUTS
+        for form in FORMS
+    ],
+    "moderations": lambda sdk: sdk.moderations.create(input=["a", "b"]),
+    "responses": lambda sdk: sdk.responses.create(model=RESPONDING, input="Hello", user="me"),
+    "responses, streamed": lambda sdk: list(
+        sdk.responses.create(model=RESPONDING, input="Hello", stream=True)
+    ),
+    "responses, compacted": lambda sdk: sdk.responses.compact(model=RESPONDING, input="Hello"),
+    "responses, counted": lambda sdk: sdk.responses.input_tokens.count(
+        model=RESPONDING, input="Hello"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_same_is_seen_with_and_without_a_gateway(
+    client: openai.OpenAI, direct: openai.OpenAI, name: str
+) -> None:
+    through, straight = (NEW.sub("", str(plain(CALLS[name](sdk)))) for sdk in (client, direct))
+    assert through == straight
+
+
+def plain(seen: Any) -> Any:
+    if isinstance(seen, list):
+        return list(map(plain, seen))
+    # Of items that have been compacted, the SDK's types say less than the specification.
+    return seen.to_dict(warnings=False)
 
 
 def charged(customer: Customer, answer: Any) -> int:

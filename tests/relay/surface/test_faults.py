@@ -252,12 +252,22 @@ async def test_f28_absurd_usage_is_neither_believed_nor_free(faulty: Faulty) -> 
                 assert record.prompt_tokens >= 0 <= record.completion_tokens
 
 
+# Their example is a model that is sold by the piece, or a sound that says nothing.
+WITHOUT_TOKENS = {"POST images/variations", "POST audio/translations"}
+WITHOUT_USAGE = {("POST audio/speech", False)}
+
+
 async def test_f29_what_is_new_in_usage_is_kept_and_seen(faulty: Faulty) -> None:
-    for name in ("POST chat/completions", "POST responses"):
-        answer, record = await faulty.call(name, usage_more={"video_tokens": 3})
-        assert b"video_tokens" in answer.body
-        assert record.flags, name
-        assert record.charge_nano_usd > 0
+    unknown = {"video_tokens": 3}
+    for name in (name for name in BILLED if name not in WITHOUT_TOKENS):
+        for stream in (False, True) if name in STREAMED else (False,):
+            if (name, stream) in WITHOUT_USAGE:
+                continue
+            answer, record = await faulty.call(name, stream=stream, usage_more=unknown)
+            assert stream or b"video_tokens" in answer.body, name
+            assert record.units["unknown/video_tokens"] == 3, (name, stream)
+            assert record.flags, (name, stream)
+            assert record.charge_nano_usd > 0
 
 
 async def test_f32_nobody_is_followed_elsewhere(faulty: Faulty) -> None:
