@@ -5,17 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install \
 	--require-hashes --only-binary :all: --progress-bar off
-# Packages with tests of the official Node.js SDK.
-NODE_LOCKS := $(wildcard tests/*/package-lock.json tests/*/*/package-lock.json)
+# Packages with tests of the official Node.js SDK; those of frameworks and agents are for `make clients`.
+NODE_LOCKS := $(filter-out tests/clients/%,$(wildcard tests/*/package-lock.json tests/*/*/package-lock.json))
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,$(NODE_LOCKS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak mutants specification bench bench-short check requirements clean install install-development
+.PHONY: help run test clients soak mutants specification bench bench-short check requirements clean install install-development
 
 help:
 	@echo "make run           start Tollgate (PORT, DATA_DIR, WORKERS, OPENAI_API_KEY ... see README.md)"
 	@echo "make test          run the tests; TESTS=tests/gateway runs only those"
+	@echo "make clients       drive frameworks and agents for real: LangChain, LlamaIndex, AI SDK, Codex, Aider ..."
 	@echo "make soak          ten minutes of load while workers are killed; then every figure is checked"
 	@echo "make mutants       break the engine's rules one by one, and see the tests notice"
 	@echo "make specification many more requests of OpenAI's specification, right and wrong ones"
@@ -33,6 +34,10 @@ TESTS ?= tests
 PROCESSES ?= 3
 test: install-development $(NODE_STAMPS)
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
+
+# A gigabyte is installed for them, so they are no part of `make test`.
+clients: install-development $(VENV)/clients/.installed $(VENV)/aider/.installed tests/clients/node/node_modules/.installed
+	@CLIENTS=1 $(BIN)/python -m pytest tests/clients
 
 SOAK_SECONDS ?= 600
 soak: install-development
@@ -76,6 +81,12 @@ $(VENV)/.development: requirements/development.txt $(VENV)/.runtime
 	@$(PIP) -q -r requirements/development.txt
 	@touch $@
 
+$(VENV)/%/.installed: requirements/%.txt $(BIN)/python
+	@echo "- Installing requirements/$*.txt into $(VENV)/$*"
+	@$(BIN)/python -m venv --clear $(VENV)/$*
+	@$(subst $(BIN),$(VENV)/$*/bin,$(PIP)) -q -r requirements/$*.txt
+	@touch $@
+
 # A link that leads nowhere, because Python was upgraded, does not exist to make either.
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
@@ -101,6 +112,8 @@ requirements:
 	@command -v uv >/dev/null || { echo "make requirements needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	$(UV) requirements/runtime.in -o requirements/runtime.txt
 	$(UV) requirements/development.in -o requirements/development.txt
+	$(UV) requirements/clients.in -o requirements/clients.txt
+	$(UV) requirements/aider.in -o requirements/aider.txt
 
 clean:
 	rm -rf $(VENV) staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
