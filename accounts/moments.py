@@ -38,6 +38,14 @@ def span_parse(text: str) -> dt.timedelta:
     return _span(words)
 
 
+def day_parse(text: str) -> dt.date:
+    """A day in UTC, written 2026-01-31."""
+    try:
+        return dt.date.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InvalidMoment(f"{text!r} is no day; write it as 2026-01-31.") from error
+
+
 def _span(text: str) -> dt.timedelta:
     return dt.timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
 

@@ -15,6 +15,7 @@ from billing.usage.overview import Day, Engine, Traffic, day_traffic, engine_sta
 from console.engine_totals import LATE_SHIPPING_MS, Card, seconds
 from console.presentation import count, percent, usd, usd_text
 from relay.models import Channel, ChannelCredential, CredentialCheck
+from relay.reconciliation import drifting
 
 SHOWN_ROWS = 6
 # The least a bar is high where there was any call at all, in percent of the highest.
@@ -185,13 +186,15 @@ def _for_a_person() -> list[Check]:
     silent, low = made.aggregate(
         silent=Count("pk", filter=~Q(error="")), low=Count("low_since")
     ).values()
+    drifts = drifting(now=timezone.now())
     found = [
         _check("Credentials that get no answer", silent, "relay_channel", bad=True),
         _check("Low balances at upstreams", low, "relay_channel", bad=True),
         _check("Payments to review", payments, "billing_payment", bad=True),
         _check("Alerts that did not arrive", alerts, "billing_alert", warning=True),
+        _check("Drifts from upstream's books", drifts, "relay_reconciliation", bad=True),
     ]
-    numbers = (silent, low, payments, alerts)
+    numbers = (silent, low, payments, alerts, drifts)
     return [check for check, number in zip(found, numbers, strict=True) if number]
 
 

@@ -68,6 +68,7 @@ NAVIGATION = [
             _page("Plans", "loyalty", "billing_plan"),
             _page("Subscriptions", "badge", "billing_plansubscription"),
             _page("Channels", "hub", "relay_channel"),
+            _page("Reconciliation", "balance", "relay_reconciliation"),
         ],
     },
     {

@@ -104,6 +104,10 @@ app.conf.update(
             "task": "relay.upstream_ids_delete",
             "schedule": crontab(hour="3", minute="40"),
         },
+        "reconcile-daily": {
+            "task": "relay.reconcile_daily",
+            "schedule": crontab(hour="6", minute="20"),
+        },
         "idempotency-keys-delete": {
             "task": "relay.idempotency_keys_delete",
             "schedule": crontab(minute="*/10"),

@@ -115,6 +115,10 @@ def _money() -> Iterator[Problem]:
         parse_fraction_ppm(settings.DEFAULT_DISCOUNT)
     except InvalidMoney as error:
         yield 10, f"DEFAULT_DISCOUNT: {error}"
+    try:
+        parse_fraction_ppm(settings.RECONCILE_DRIFT)
+    except InvalidMoney as error:
+        yield 14, f"RECONCILE_DRIFT: {error}"
 
 
 def _payments() -> Iterator[Problem]:

@@ -10,11 +10,13 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error
+from django.utils import timezone
 
 from billing.engine.backlog import backlog
 from billing.engine.journal import first_offset
 from billing.gauges import Gauges, Totals, WorkerGauges, gauges, shipped_offsets
 from billing.money import format_usd
+from relay.reconciliation import drifting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Counters:
     gauges: Gauges | None
     problem: str
     journals: Sequence[JournalState]
+    upstream_drifts: int = 0  # Comparisons with upstream's books that are an alarm.
 
 
 def counters(*, database_runs: bool) -> Counters:
@@ -41,10 +44,16 @@ def counters(*, database_runs: bool) -> Counters:
         return _without("The database does not run.", folders)
     try:
         found, offsets = gauges(), shipped_offsets(folders)
+        drifts = drifting(now=timezone.now())
     except Error as error:
         return _without(f"The database does not answer: {error}".strip(), folders)
     journals = _states(folders, offsets)
-    return Counters(gauges=_corrected(found, journals), problem="", journals=journals)
+    return Counters(
+        gauges=_corrected(found, journals),
+        problem="",
+        journals=journals,
+        upstream_drifts=drifts,
+    )
 
 
 def as_json(found: Counters) -> dict[str, Any]:
@@ -53,12 +62,14 @@ def as_json(found: Counters) -> dict[str, Any]:
         "engine": None,
         "engine_problem": found.problem or None,
         "engine_workers": [],
+        "upstream_drifts": None,
         "journals": [{**asdict(j), "worker": str(j.worker)} for j in found.journals],
     }
     if found.gauges is not None:
         totals = found.gauges.totals
         unspent = {"leases_unspent_nano_usd": totals.leases_unspent_nano_usd}
         answer["engine"] = {**asdict(totals), **unspent}
+        answer["upstream_drifts"] = found.upstream_drifts
         answer["engine_workers"] = [
             {
                 **asdict(worker),
@@ -76,7 +87,8 @@ def sentences(found: Counters) -> list[str]:
         waiting = sum(journal.unshipped_bytes for journal in journals)
         left = f"{len(journals)} of this node, with at most {waiting:,} bytes to ship"
         return [f"Money       {found.problem}", f"Journals    {left if journals else 'none wait'}"]
-    return [*_totals(found.gauges.totals), "", *_table(found.gauges.workers)]
+    drifts = f"Upstream    {found.upstream_drifts:,} drifts from its books in the last days"
+    return [*_totals(found.gauges.totals), drifts, "", *_table(found.gauges.workers)]
 
 
 def _totals(now: Totals) -> list[str]:

@@ -202,6 +202,9 @@ LEASE_HEARTBEAT_SECONDS = env_seconds("LEASE_HEARTBEAT_SECONDS", 5, least=0.2, m
 # the first that is short of it; so a long time costs nothing, and a short one a lease per call.
 LEASE_IDLE_SECONDS = env_seconds("LEASE_IDLE_SECONDS", 60, least=0.2, most=3600)
 
+# How far upstream's own books may be from ours before that is an alarm, as a fraction.
+RECONCILE_DRIFT = env_str("RECONCILE_DRIFT", "0.005")
+
 # --- Payments ------------------------------------------------------------------------------------
 # Both or neither: without the second, nothing that was paid could be credited.
 STRIPE_SECRET_KEY = env_str("STRIPE_SECRET_KEY")

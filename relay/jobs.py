@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from relay.channels.checks import channels_check
 from relay.idempotency.store import KEPT_HOURS
+from relay.reconciliation import reconcile_all
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ def idempotency_keys_delete() -> None:
 def channels_check_all() -> None:
     """See of every channel whether it answers, and what money is left there."""
     channels_check()
+
+
+@shared_task(name="relay.reconcile_daily", ignore_result=True)
+def reconcile_daily() -> None:
+    """Compare the last days with upstream's own books, where a channel has an admin key."""
+    reconcile_all(now=timezone.now())
 
 
 @shared_task(name="relay.upstream_ids_delete", ignore_result=True)

@@ -1,5 +1,6 @@
 """Where calls go: channels, the upstream base URLs and credentials that the operator owns."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
@@ -42,6 +43,8 @@ class Channel(models.Model):
     proxy_encrypted = models.BinaryField(null=True, editable=False)
     header_names = models.JSONField(default=list, blank=True)
     headers_encrypted = models.BinaryField(null=True, editable=False)
+    # Reads upstream's own books of usage and costs; no call is made with it.
+    admin_key_encrypted = models.BinaryField(null=True, editable=False)
     # What the operator pays of the official price, in parts per million; for the margin page.
     cost_ppm = models.BigIntegerField(default=1_000_000)
     # How upstream is asked for the money that is left there (empty: not at all), and when that is
@@ -132,6 +135,42 @@ class ChannelModel(models.Model):
     @override
     def __str__(self) -> str:
         return f"{self.model} -> {self.upstream_model}"
+
+
+class Reconciliation(models.Model):
+    """A day's calls of one model by upstream's books and by ours; without a model, the day's costs.
+
+    Null: that side does not tell.
+    """
+
+    channel = models.ForeignKey(Channel, models.CASCADE, related_name="reconciliations")
+    day = models.DateField()
+    model = models.CharField(max_length=200, blank=True)
+    requests = models.BigIntegerField(null=True)
+    upstream_requests = models.BigIntegerField(null=True)
+    input_tokens = models.BigIntegerField(null=True)
+    upstream_input_tokens = models.BigIntegerField(null=True)
+    output_tokens = models.BigIntegerField(null=True)
+    upstream_output_tokens = models.BigIntegerField(null=True)
+    cost_nano_usd = models.BigIntegerField(null=True)
+    upstream_cost_nano_usd = models.BigIntegerField(null=True)
+    # The figures that are further apart than they may be.
+    drifts = ArrayField(models.CharField(max_length=20), default=list, blank=True)
+    compared_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="reconciliation_is_unique", fields=["channel", "day", "model"]
+            )
+        ]
+        indexes = [
+            models.Index(name="reconciliation_drifts", fields=["day"], condition=~Q(drifts=[]))
+        ]
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.channel} on {self.day}: {self.model or 'all'}"
 
 
 class UpstreamId(models.Model):

@@ -115,6 +115,25 @@ def usage_by_model(scope: UsageScope, days: DayRange) -> list[tuple[str, Totals]
     return sorted(groups, key=lambda group: (-group[1].charge_nano_usd, group[0]))
 
 
+def channel_usage(channel: str, days: DayRange) -> list[tuple[dt.date, str, Totals, int]]:
+    """What went to an upstream: by day and upstream's model, with what it costs the operator.
+
+    Calls that it refused or failed before any output are not among them: it does not count them.
+    """
+    statement = f"""
+        SELECT {_DAYS_SINCE_1970}, upstream_model, coalesce(sum(upstream_cost_nano_usd), 0), {_SUMS}
+        FROM billing_usagerecord
+        WHERE channel = %(channel)s AND request_id >= %(lower)s AND request_id < %(upper)s
+        AND outcome <> 'upstream_error' GROUP BY 1, 2 ORDER BY 1, 2
+    """  # noqa: S608  Constants of this file.
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"channel": channel, "lower": days.lower, "upper": days.upper})
+        return [
+            (dt.date(1970, 1, 1) + dt.timedelta(days=day), model, _totals(sums), int(cost))
+            for day, model, cost, *sums in cursor.fetchall()
+        ]
+
+
 def totals_sum(parts: Iterable[Totals]) -> Totals:
     """The total of groups, so that groups and total come from one snapshot of the database."""
     columns = zip(*(astuple(part) for part in parts), strict=True)

@@ -18,6 +18,7 @@ from console.admin import (
     plans,
     price_imports,
     prices,
+    reconciliation,
     reratings,
     usage,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "plans",
     "price_imports",
     "prices",
+    "reconciliation",
     "reratings",
     "usage",
 ]

@@ -50,6 +50,7 @@ class ChannelTerms:
     http2: bool | None = None
     proxy: str | None = field(default=None, repr=False)  # Empty: none.
     headers: Mapping[str, str] | None = field(default=None, repr=False)
+    admin_key: str | None = field(default=None, repr=False)  # Empty: none.
     connect_seconds: float | None = None  # 0: as the installation has it.
     first_byte_seconds: float | None = None
     idle_seconds: float | None = None
@@ -185,9 +186,17 @@ def _way_set(channel: Channel, terms: ChannelTerms) -> None:
     """How its upstream is reached, and with which headers."""
     if terms.http2 is not None:
         channel.http2 = terms.http2
+    _secrets_set(channel, terms)
+
+
+def _secrets_set(channel: Channel, terms: ChannelTerms) -> None:
+    """What is kept encrypted, and never shown again."""
     if terms.proxy is not None:
         channel.proxy = terms_of.proxy_check(terms.proxy)
         channel.proxy_encrypted = text_encrypt(terms.proxy) if terms.proxy else None
+    if terms.admin_key is not None:
+        key = terms_of.credential_check(terms.admin_key) if terms.admin_key else ""
+        channel.admin_key_encrypted = text_encrypt(key) if key else None
     if terms.headers is not None:
         headers = terms_of.headers_check(terms.headers)
         channel.header_names = sorted(headers)
@@ -213,6 +222,8 @@ def _shown(terms: ChannelTerms) -> dict[str, Any]:
     }
     if terms.proxy is not None:
         said["proxy"] = terms_of.proxy_check(terms.proxy)
+    if terms.admin_key is not None:
+        said["admin_key"] = "set" if terms.admin_key else "removed"
     if terms.headers is not None:
         said["headers"] = sorted(terms.headers)
     if terms.model_map is not None:

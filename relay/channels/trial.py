@@ -56,11 +56,17 @@ def channel_test(*, name: str, model: str = "", stream: bool = False) -> list[Tr
     return asyncio.run(_try_all(name, model, stream=stream))
 
 
-async def _try_all(name: str, model: str, *, stream: bool) -> list[Trial]:
+async def routes_in_use(name: str) -> list[ChannelRoute]:
+    """The channel with each of its credentials, enabled or not. Raises UnusableTerms."""
     async with await psycopg.AsyncConnection.connect(settings.DATABASE_URL) as connection:
         routes = await routes_load(connection, name)
     if not routes:
         raise UnusableTerms(f"The channel {name!r} has no credential in use.")
+    return routes
+
+
+async def _try_all(name: str, model: str, *, stream: bool) -> list[Trial]:
+    routes = await routes_in_use(name)
     engines: tuple[Upstream, Upstream] = (UpstreamEngine(), LibraryEngine())
     try:
         return [

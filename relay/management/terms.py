@@ -48,6 +48,12 @@ def add_terms(parser: CommandParser) -> None:
         metavar="NAME=VALUE",
         help="An extra header of every call, instead of those that were said before.",
     )
+    option(
+        "--admin-key-env",
+        metavar="VAR",
+        help="The environment variable that holds an admin key of upstream's organization, to read"
+        " its usage and costs by (reconcile); empty: none.",
+    )
     option("--kind", choices=["openai", "azure"], help="Whose manners it has (default: openai).")
     option(
         "--balance",
@@ -69,7 +75,9 @@ def terms_of(options: dict[str, Any]) -> ChannelTerms:
     """What the options say. Raises UnusableTerms, InvalidMoney."""
     mapped, headers, cost = (options.get(name) for name in ("model_map", "header", "cost"))
     http2, balance, low = options["http2"], options["balance"], options["balance_low"]
+    variable = options["admin_key_env"]
     return ChannelTerms(
+        admin_key=_secret(variable) if variable else variable,
         base_url=options.get("base_url"),
         insecure=options.get("insecure") or None,
         models=options.get("models") or None,
@@ -93,10 +101,11 @@ def terms_of(options: dict[str, Any]) -> ChannelTerms:
 
 def credentials_of(variables: list[str]) -> dict[str, str]:
     """The credentials in these environment variables, by the variables' names."""
-    found = {}
-    for variable in variables:
-        credential = os.environ.get(variable, "").strip()
-        if not credential:
-            raise CommandError(f"The environment variable {variable} is not set, or empty.")
-        found[variable] = credential
-    return found
+    return {variable: _secret(variable) for variable in variables}
+
+
+def _secret(variable: str) -> str:
+    secret = os.environ.get(variable, "").strip()
+    if not secret:
+        raise CommandError(f"The environment variable {variable} is not set, or empty.")
+    return secret

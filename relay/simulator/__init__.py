@@ -12,6 +12,7 @@
 | `POST audio/speech` | silence in six formats, as bytes or as events |
 | `POST audio/transcriptions`, `translations` | forms; all formats of answers; streamed |
 | `GET models`, `models/{id}` | |
+| `GET organization/usage/{kind}`, `.../costs` | with a key like `sk-admin...`, by day and model |
 
 Everything else is an OpenAI-shaped 404. Any non-empty bearer key is good, except `sk-invalid`
 (401). Every id that looks like a model name is a known model, except those that begin with
@@ -21,7 +22,8 @@ Everything else is an OpenAI-shaped 404. Any non-empty bearer key is good, excep
 their SHA-256, no clock and no randomness is read. Only responses remember: each gets an id of its
 own (the first of equal requests the same in every run), and is known, as a conversation is, to
 nobody but the credential that made it. A background response is queued, in progress when it is
-first looked at, and completed after that.
+first looked at, and completed after that. What the organization used is counted, too, for all keys
+and by days of the clock: a million input tokens cost $1, output tokens $2, any other call $0.01.
 
 **Usage** is counted with the offline tokenizer, o200k_base or cl100k_base by the model's age.
 Prompt: 3 for each message, the tokens of its strings (role, content, name, tool calls ...), 1 for

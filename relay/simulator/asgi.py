@@ -2,10 +2,12 @@
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
 from relay.simulator.errors import ErrorBody, Refusal, key_incorrect, key_missing
+from relay.simulator.organization import billed
 from relay.simulator.recorder import Recorder
 from relay.simulator.replies import Answer, Call, error_reply, reply_make
 from relay.simulator.routes import Endpoint, Routes
@@ -13,6 +15,7 @@ from relay.simulator.sending import Receive, Reply, Scope, Send, reply_send
 
 MAX_BODY_BYTES = 64 * 2**20
 CACHED_REPLIES = 128
+OK = 200
 _CACHED_BYTES = 65_536
 _INVALID_KEY = "sk-invalid"
 _REQUESTS = "/simulator/requests"
@@ -43,6 +46,8 @@ class Simulator:
         except Refusal as refusal:
             digest = hashlib.sha256(scope["path"].encode() + body).hexdigest()
             reply = error_reply(refusal.status, refusal.error, digest=digest)
+        if reply.billed is not None:
+            self._routes.organization.count(reply.billed)
         progress = self._recorder.record(dict(scope), body=body, tag=reply.tag)
         await reply_send(reply, receive=receive, send=send, progress=progress)
 
@@ -87,7 +92,11 @@ def _reply_make(endpoint: Endpoint, *, scope: Scope, body: bytes, credential: st
         credential=credential,
         digest=hashlib.sha256(body or f"{method} {path}".encode()).hexdigest(),
     )
-    return reply_make(endpoint.answer(call), digest=call.digest)
+    answer = endpoint.answer(call)
+    reply = reply_make(answer, digest=call.digest)
+    if reply.status != OK:
+        return reply
+    return replace(reply, billed=billed(call, answer.usage))
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

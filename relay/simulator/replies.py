@@ -44,6 +44,13 @@ class Answer:
     # Bytes go out in parts of this size, without a content-length.
     part_bytes: int | None = None
 
+    @property
+    def usage(self) -> Any:
+        """What it reports to have used; None if it does not."""
+        if self.stream is not None:
+            return self.stream.usage
+        return self.document.get("usage") if isinstance(self.document, dict) else None
+
 
 def reply_make(answer: Answer, *, digest: str) -> Reply:
     knobs = answer.knobs

@@ -9,6 +9,7 @@ from relay.simulator.embeddings import embeddings_answer
 from relay.simulator.errors import url_unknown
 from relay.simulator.images import edits_answer, generations_answer, variations_answer
 from relay.simulator.moderations import moderations_answer
+from relay.simulator.organization import KINDS, Organization
 from relay.simulator.replies import Answer, Call
 from relay.simulator.responses.endpoints import ResponseEndpoints
 from relay.simulator.responses.store import ResponseStore
@@ -17,6 +18,7 @@ from relay.simulator.text_completions import text_completions_answer
 from relay.simulator.transcriptions import transcriptions_answer, translations_answer
 
 _MODELS = "/v1/models"
+_ORGANIZATION = "/v1/organization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Endpoint:
 class Routes:
     def __init__(self) -> None:
         self._store = ResponseStore()
+        self.organization = Organization()
         responses = ResponseEndpoints(self._store)
         self._patterns = {
             ("GET", "responses", ""): Endpoint(responses.retrieve, remembers=True),
@@ -59,6 +62,13 @@ class Routes:
             ),
             ("POST", "/v1/conversations"): Endpoint(responses.conversation_create, remembers=True),
             ("GET", _MODELS): Endpoint(_model_list),
+            ("GET", f"{_ORGANIZATION}/costs"): Endpoint(self.organization.costs, remembers=True),
+            **{
+                ("GET", f"{_ORGANIZATION}/usage/{kind}"): Endpoint(
+                    self.organization.usage, remembers=True
+                )
+                for kind in KINDS
+            },
         }
 
     def find(self, *, method: str, path: str) -> Endpoint:
@@ -81,6 +91,7 @@ class Routes:
     def clear(self) -> None:
         """Forget what calls have made."""
         self._store.clear()
+        self.organization.clear()
 
 
 def _model_list(_: Call) -> Answer:

@@ -27,6 +27,17 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Billed:
+    """What a call counts as in upstream's own books."""
+
+    kind: str
+    model: str
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     status: int
     headers: Headers
@@ -36,6 +47,7 @@ class Reply:
     delay_seconds: float = 0
     pause_seconds: float = 0
     tag: str | None = None
+    billed: Billed | None = None
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from billing.organizations import organization_open
 from billing.prices.discounts import discount_set
 from billing.prices.services import price_set
 from relay.channels.services import NewChannel, channel_add
+from relay.models import Reconciliation
 from tests.billing.money_in_rows import CALL_HOUR
 from tests.factories import (
     ACTOR,
@@ -58,6 +59,7 @@ def full(db: None) -> dict[str, Any]:
     user = make_user("someone@example.com", name=PAYLOAD)
     record = make_usage_record(organization, model=PAYLOAD, channel=PAYLOAD, flags=[PAYLOAD])
     new = NewChannel(name="main", base_url="https://api.openai.com/v1", credential=CREDENTIAL)
+    channel = channel_add(new=new, actor=ACTOR)
     plan = Plan.objects.create(slug="pro", name=PAYLOAD)
     rule = AlertRule.objects.create(
         organization=organization, kind="spend_limit", webhook_url="https://example.com/" + PAYLOAD
@@ -77,6 +79,9 @@ def full(db: None) -> dict[str, Any]:
     rows = [
         organization,
         rerating,
+        Reconciliation.objects.create(
+            channel=channel, day=now(), model=PAYLOAD, drifts=["requests"], compared_at=now()
+        ),
         RateLimit.objects.create(model=PAYLOAD, calls_per_minute=1),
         opened.project,
         key,
@@ -92,7 +97,7 @@ def full(db: None) -> dict[str, Any]:
         Group.objects.create(name=PAYLOAD),
         price_set(model="a-model", input_usd="1", output_usd="2", actor=ACTOR, now=now()),
         discount_set(fraction_ppm=500_000, organization=organization, actor=ACTOR, now=now()),
-        channel_add(new=new, actor=ACTOR),
+        channel,
         CodeBatch.objects.create(amount_nano_usd=1, count=1, note=PAYLOAD),
         Payment.objects.create(
             organization=organization, provider="stripe", reference=PAYLOAD, amount_nano_usd=1

@@ -1,13 +1,13 @@
 """manage.py rerating_preview --from DAY --to DAY."""
 
-import datetime as dt
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils import timezone
 from typing_extensions import override
 
 from accounts.management.base import Answer
+from accounts.moments import day_parse
 from accounts.organizations import organization_get
 from billing.management.base import MoneyCommand
 from billing.models import Rerating, ReratingLine
@@ -55,8 +55,8 @@ class Command(MoneyCommand):
         organization, discount = options["organization"], options["discount"]
         given = discount not in (THEN, NOW)
         terms = RerateTerms(
-            first_day=_day(options["first"]),
-            last_day=_day(options["last"]),
+            first_day=day_parse(options["first"]),
+            last_day=day_parse(options["last"]),
             organization=organization_get(organization) if organization else None,
             model=options["model"],
             prices=options["prices"],
@@ -108,10 +108,3 @@ def _sentence(row: dict[str, Any]) -> str:
         f"{row['organization']}  {row['model']}: {row['calls']} calls, {charged} -> {rated} USD"
         f" ({sign}{format_usd(change)}){odd}"
     )
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as error:
-        raise CommandError(f"{text!r} is no day; write it as 2026-01-31.") from error
