@@ -132,7 +132,7 @@ def test_the_first_page_tells_today(
     administrator: Client, organization: Organization, django_assert_max_num_queries: Any
 ) -> None:
     make_usage_record(organization, charge_nano_usd=1_234_567_890_123, outcome="interrupted")
-    with django_assert_max_num_queries(15):
+    with django_assert_max_num_queries(16):
         text = administrator.get("/admin/").content.decode()
     assert '$1,234.56<span class="tg-tail tg-quiet">7890123</span>' in text
     assert "Interrupted" in text

@@ -151,6 +151,7 @@ BREAKS = [
     Break("credential_is_disabled_at_a_time", "relay_channelcredential", {"enabled": False}),
     Break("idempotency_answer_has_a_head", "relay_idempotencykey", {"status": 200}),
     Break("channel_model_is_unique", "relay_channelmodel", {"upstream_model": "x"}, beside={}),
+    Break("reconciliation_is_unique", "relay_reconciliation", {"requests": 5}, beside={}),
 ]
 
 
@@ -193,6 +194,13 @@ def valid_rows() -> dict[str, Row]:
             "body_digest": b"x",
             "status": None,
             "created_at": "2026-05-17T00:00:00Z",
+        },
+        "relay_reconciliation": {
+            "channel_id": channel.pk,
+            "day": "2026-05-17",
+            "model": "gpt-5",
+            "drifts": "{}",
+            "compared_at": "2026-05-18T00:00:00Z",
         },
         "relay_channelmodel": {
             "channel_id": channel.pk,
