@@ -22,6 +22,7 @@ from accounts.audit_trail import Actor, audit_event_record
 from accounts.errors import Refused
 from accounts.models import Organization
 from accounts.transactions import durable, transaction_required
+from billing.limits.crossings import Crossing, limits_crossed
 from billing.models import Alert, AlertRule
 from billing.money import format_usd
 
@@ -33,8 +34,6 @@ CLAIM = dt.timedelta(minutes=5)
 MAX_ERROR_LENGTH = 300
 
 Kind = AlertRule.Kind
-# Spend limits are not kept to yet, so there is nothing to tell of them.
-NOTICED = (Kind.LOW_BALANCE.value, Kind.FREE_QUOTA_USED.value)
 
 # The state of every rule that has a line, and on which side of it its organization is.
 _STATES = """
@@ -119,9 +118,32 @@ def alerts_notice(*, now: dt.datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_STATES)
         changed = [row for row in cursor.fetchall() if row[1] != row[3]]
-    return sum(
+    told = sum(
         _side_change(rule_id, crossed, balance, now) for rule_id, _, balance, crossed in changed
     )
+    return told + _limits_notice(now)
+
+
+def _limits_notice(now: dt.datetime) -> int:
+    """Each limit's lines are told once per window and cap, by their names in the outbox."""
+    rules: dict[int, list[AlertRule]] = {}
+    for rule in AlertRule.objects.filter(kind=Kind.SPEND_LIMIT, removed_at__isnull=True):
+        rules.setdefault(rule.organization_id, []).append(rule)
+    crossed = list(limits_crossed(list(rules), now=now)) if rules else []
+    names = {crossing.name for crossing in crossed}
+    known = Alert.objects.filter(crossing__in=names).values_list("rule_id", "crossing")
+    told = set(known)
+    return sum(
+        _crossing_tell(rule, crossing, now)
+        for crossing in crossed
+        for rule in rules[crossing.organization_id]
+        if (rule.pk, crossing.name) not in told
+    )
+
+
+@durable
+def _crossing_tell(rule: AlertRule, crossing: Crossing, now: dt.datetime) -> int:
+    return int(alert_add(rule=rule, crossing=crossing.name, facts=crossing.facts, now=now))
 
 
 @transaction_required
@@ -209,8 +231,8 @@ def _outcome_kept(alert: Alert, now: dt.datetime) -> Iterator[list[bool]]:
 
 
 def _terms_check(terms: RuleTerms) -> None:
-    if terms.kind not in NOTICED:
-        raise UnableToAlert(f"An alert is of {', '.join(NOTICED)}.")
+    if terms.kind not in Kind.values:
+        raise UnableToAlert(f"An alert is of {', '.join(Kind.values)}.")
     if (terms.kind == Kind.LOW_BALANCE) != (terms.below_nano_usd is not None):
         raise UnableToAlert("An alert of a low balance, and no other, names the balance.")
     if terms.below_nano_usd is not None and terms.below_nano_usd <= 0:

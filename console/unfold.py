@@ -53,6 +53,7 @@ NAVIGATION = [
             _page("Grants", "payments", "billing_grant"),
             _page("Codes", "redeem", "billing_codebatch"),
             _page("Payments", "credit_card", "billing_payment"),
+            _page("Spend limits", "savings", "billing_spendlimit"),
             _page("Rate limits", "speed", "billing_ratelimit"),
             _page("Alerts", "notifications", "billing_alertrule"),
             _page("Re-ratings", "published_with_changes", "billing_rerating"),

@@ -18,18 +18,30 @@ from billing.limits.services import (
     organization_time_zone_set,
     spend_limit_set,
 )
+from billing.limits.states import (
+    LimitState,
+    limit_states,
+    limits_in_force,
+    limits_of_key,
+    limits_of_scope,
+)
 from billing.windows import PERS, Per, Window, window_at
 
 __all__ = [
     "PERS",
     "RATES",
     "LimitScope",
+    "LimitState",
     "Per",
     "RateTable",
     "ScopeRates",
     "UnableToLimit",
     "Window",
     "limit_scope_of",
+    "limit_states",
+    "limits_in_force",
+    "limits_of_key",
+    "limits_of_scope",
     "organization_time_zone_set",
     "rate_limit_set",
     "rates_load",

@@ -59,6 +59,11 @@ class SpendLimit(models.Model):
         return f"{self.scope} per {self.per}"
 
     @property
+    def breadth(self) -> int:
+        """For lists: keys before projects, and those before organizations."""
+        return 0 if self.api_key_id else 1 if self.project_id else 2
+
+    @property
     def scope(self) -> str:
         """What it bounds, as people name it."""
         if self.api_key is not None:

@@ -9,7 +9,6 @@ from console.admin import (
     codes,
     engine,
     keys,
-    limits,
     margins,
     money,
     organizations,
@@ -18,8 +17,10 @@ from console.admin import (
     plans,
     price_imports,
     prices,
+    rate_limits,
     reconciliation,
     reratings,
+    spend_limits,
     usage,
 )
 
@@ -30,7 +31,6 @@ __all__ = [
     "codes",
     "engine",
     "keys",
-    "limits",
     "margins",
     "money",
     "organizations",
@@ -39,8 +39,10 @@ __all__ = [
     "plans",
     "price_imports",
     "prices",
+    "rate_limits",
     "reconciliation",
     "reratings",
+    "spend_limits",
     "usage",
 ]
 

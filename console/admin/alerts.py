@@ -49,16 +49,12 @@ KINDS = {
     AlertRule.Kind.FREE_QUOTA_USED: "The free quota is used up",
     AlertRule.Kind.SPEND_LIMIT: "80 or 100 % of a spend limit is used",
 }
-# What nothing notices yet is not offered.
-OFFERED = [AlertRule.Kind.LOW_BALANCE, AlertRule.Kind.FREE_QUOTA_USED]
 
 
 class AlertForm(forms.Form):
     organization = RowField(AlertRule, "organization")
     kind = forms.ChoiceField(
-        label="When",
-        choices=[(kind, KINDS[kind]) for kind in OFFERED],
-        widget=UnfoldAdminSelectWidget,
+        label="When", choices=list(KINDS.items()), widget=UnfoldAdminSelectWidget
     )
     below = UsdField(
         required=False, label="Below which balance, in USD", help_text="Of a low balance only."

@@ -28,9 +28,8 @@ def letter(alert: Alert) -> tuple[str, str]:
         more = "Calls are refused with insufficient_quota until credit is added."
     else:
         what = f"{facts['scope']} has used {facts['percent']} % of its spend limit"
-        more = (
-            f"The limit is {format_usd(facts['limit_nano_usd'])} USD per {facts['per']};"
-            f" it starts anew at {facts['resets_at']}."
-        )
+        per, resets_at = facts["per"], facts.get("resets_at")
+        of = "in total" if per == "total" else f"per {per}; it starts anew at {resets_at}"
+        more = f"The limit is {format_usd(facts['limit_nano_usd'])} USD {of}."
     sender = f"{settings.BRAND} ({settings.PUBLIC_URL})"
     return f"{settings.BRAND}: {what}", f"{what}.\n\n{more}\n\n{sender}\n"

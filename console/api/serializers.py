@@ -9,6 +9,7 @@ from rest_framework import serializers
 from typing_extensions import override
 
 from billing.money import format_usd
+from billing.windows import PERS
 
 
 @extend_schema_field({"type": "string", "format": "decimal", "example": "0.0125"})
@@ -56,12 +57,27 @@ class GroupSerializer(TotalsSerializer):
     model = serializers.CharField(required=False)
 
 
+class SpendLimitSerializer(serializers.Serializer[Any]):
+    """One of the limits that bound the key's calls, in the window that is running."""
+
+    scope = serializers.CharField(source="limit.scope")
+    per = serializers.ChoiceField(source="limit.per", choices=PERS)
+    limit_nano_usd = serializers.IntegerField(source="limit.cap_nano_usd")
+    limit_usd = UsdField(source="limit.cap_nano_usd")
+    used_nano_usd = serializers.IntegerField()
+    used_usd = UsdField(source="used_nano_usd")
+    left_nano_usd = serializers.IntegerField()
+    left_usd = UsdField(source="left_nano_usd")
+    resets_at = MomentField(allow_null=True, help_text="Null: a limit in total never resets.")
+
+
 class UsageSerializer(serializers.Serializer[Any]):
     object = serializers.CharField(default="usage")
     start = serializers.DateField()
     end = serializers.DateField(help_text="The last UTC day that is counted.")
     balance_nano_usd = serializers.IntegerField()
     balance_usd = UsdField(source="balance_nano_usd")
+    spend_limits = SpendLimitSerializer(many=True)
     total = TotalsSerializer()
     data = GroupSerializer(many=True)  # type: ignore[assignment]  # A declared field; the metaclass takes it away.
 

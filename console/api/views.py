@@ -8,6 +8,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
@@ -16,6 +17,7 @@ from rest_framework.views import APIView
 from typing_extensions import override
 
 from billing.credit.balance import GrantUse, balance_nano_usd, credit_summary, grant_uses
+from billing.limits import LimitState, limit_states, limits_of_key
 from billing.usage.queries import (
     ALL_DAYS,
     InvalidCursorError,
@@ -102,10 +104,16 @@ class UsageView(ApiView):
             "end": days.end,
             "balance_nano_usd": balance,
             "balance_usd": shapes.UsdField().to_representation(balance),
+            "spend_limits": shapes.SpendLimitSerializer(self.spend_limits(), many=True).data,
             "total": shapes.TotalsSerializer(totals_sum(totals for _, totals in groups)).data,
         }
         data = [{group_by: name, **shapes.TotalsSerializer(totals).data} for name, totals in groups]
         return Response({**head, "data": data})
+
+    def spend_limits(self) -> list[LimitState]:
+        """Those that bound the key that asks, the narrowest scope first."""
+        limits = sorted(limits_of_key(self.holder.key), key=lambda limit: limit.breadth)
+        return limit_states(limits, now=timezone.now())
 
 
 class UsageRecordsView(ApiView):

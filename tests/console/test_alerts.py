@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.mail import EmailMessage
@@ -31,7 +32,9 @@ from billing.alerts import (
     alerts_notice,
     webhook_secret,
 )
-from billing.models import Alert, AlertRule, Grant, Wallet
+from billing.limits import LimitScope, spend_limit_set
+from billing.models import Alert, AlertRule, Grant, SpendLimitPeriod, Wallet
+from billing.windows import window_at
 from console.alerts import alert_send
 from console.alerts.safe_http import ForbiddenAddress, allowed_address, is_public
 from console.jobs import alerts_send
@@ -157,6 +160,64 @@ def test_the_free_quota_is_told_when_it_is_used_up(
     assert "free quota of Acme is used up" in mailoutbox[0].subject
 
 
+def test_the_lines_of_a_limit_are_told_once_in_each_window(
+    acme: Organization, mailoutbox: list[EmailMessage]
+) -> None:
+    limit = spend_limit_set(
+        scope=LimitScope(organization=acme),
+        per="month",
+        cap_nano_usd=10 * DOLLAR,
+        actor=ACTOR,
+        now=now() - dt.timedelta(days=40),
+    )
+    assert limit is not None
+    running = window_at("month", now(), ZoneInfo("UTC"))
+    period = SpendLimitPeriod.objects.create(
+        limit=limit, period_start=running.start, period_end=running.end, cap_nano_usd=10 * DOLLAR
+    )
+    alert_rule_add(
+        organization=acme,
+        terms=RuleTerms(kind="spend_limit", email="ann@example.com"),
+        actor=ACTOR,
+        now=now(),
+    )
+    told = []
+    for used in (7, 8, 9, 10, 10):
+        period.used_nano_usd = used * DOLLAR
+        period.save()
+        told.append(alerts_notice(now=now()))
+    assert told == [0, 1, 0, 1, 0]
+    deliver()
+    subjects = [mail.subject for mail in mailoutbox]
+    assert "organization acme has used 80 % of its spend limit" in subjects[0]
+    assert "has used 100 %" in subjects[1]
+    assert f"10.00 USD per month; it starts anew at {running.end:%Y-%m-%d}" in mailoutbox[0].body
+    # Another cap has lines of its own, and so has another window.
+    period.cap_nano_usd = limit.cap_nano_usd = 12 * DOLLAR
+    period.save()
+    limit.save()
+    assert (alerts_notice(now=now()), alerts_notice(now=now())) == (1, 0)
+    later = running.end + dt.timedelta(days=1)
+    SpendLimitPeriod.objects.create(
+        limit=limit,
+        period_start=running.end,
+        period_end=window_at("month", later, ZoneInfo("UTC")).end,
+        cap_nano_usd=12 * DOLLAR,
+        used_nano_usd=12 * DOLLAR,
+    )
+    assert (alerts_notice(now=later), alerts_notice(now=later)) == (1, 0)
+
+
+def test_those_who_look_at_limits_at_once_tell_them_once(acme: Organization) -> None:
+    spend_limit_set(
+        scope=LimitScope(organization=acme), per="total", cap_nano_usd=0, actor=ACTOR, now=now()
+    )
+    terms = RuleTerms(kind="spend_limit", email="ann@example.com")
+    alert_rule_add(organization=acme, terms=terms, actor=ACTOR, now=now())
+    answers = run_together(*(partial(alerts_notice, now=now()) for _ in range(6)))
+    assert sorted(answers) == [0, 0, 0, 0, 0, 1]
+
+
 def test_a_webhook_is_signed(acme: Organization, receiver: Receiver) -> None:
     rule = low_balance(acme, email="", webhook_url=receiver.url)
     alerts_send()
@@ -269,7 +330,7 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("terms", "sentence"),
     [
-        ({"kind": "spend_limit"}, "An alert is of"),
+        ({"kind": "full_moon"}, "An alert is of"),
         ({"email": "", "webhook_url": ""}, "one of them"),
         ({"webhook_url": "https://x.example"}, "one of them"),
         ({"email": "nobody"}, "no e-mail address"),

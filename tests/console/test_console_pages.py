@@ -27,6 +27,8 @@ from billing.models import (
     Rerating,
     ReratingLine,
     SetAsideRecord,
+    SpendLimit,
+    SpendLimitPeriod,
 )
 from billing.organizations import organization_open
 from billing.prices.discounts import discount_set
@@ -76,8 +78,16 @@ def full(db: None) -> dict[str, Any]:
         unratable_calls=1,
         **amounts,
     )
+    spend_limit = SpendLimit.objects.create(organization=organization, per="day", cap_nano_usd=1)
     rows = [
         organization,
+        spend_limit,
+        SpendLimitPeriod.objects.create(
+            limit=spend_limit,
+            period_start=now(),
+            period_end=now() + dt.timedelta(days=1),
+            cap_nano_usd=1,
+        ),
         rerating,
         Reconciliation.objects.create(
             channel=channel, day=now(), model=PAYLOAD, drifts=["requests"], compared_at=now()

@@ -7,11 +7,11 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Organization
-from billing.models import RateLimit
+from billing.models import RateLimit, SpendLimit
 from billing.prices.services import price_set
 from tests.factories import ACTOR, make_api_key, make_organization, make_project, now
 
-RATE = reverse("admin:billing_ratelimit_add")
+RATE, SPEND = reverse("admin:billing_ratelimit_add"), reverse("admin:billing_spendlimit_add")
 
 
 @pytest.fixture
@@ -61,3 +61,16 @@ def test_exactly_one_scope(administrator: Client, acme: Organization) -> None:
     both = {"organization": acme.pk, "project": project.pk}
     assert said in send(administrator, RATE, **both, concurrency=1)
     assert not RateLimit.objects.exists()
+
+
+def test_a_spend_limit_is_set_and_removed(administrator: Client, acme: Organization) -> None:
+    assert administrator.get(SPEND).status_code == 200
+    send(administrator, SPEND, organization=acme.pk, amount="2.5", per="day")
+    limit = SpendLimit.objects.get()
+    assert (limit.cap_nano_usd, limit.per) == (2_500_000_000, "day")
+    listed = administrator.get(reverse("admin:billing_spendlimit_changelist")).content.decode()
+    assert "$0.00 (0 %)" in listed
+    assert "$2.50 left, anew" in listed
+    send(administrator, reverse("admin:billing_spendlimit_remove", args=[limit.pk]))
+    limit.refresh_from_db()
+    assert limit.removed_at is not None

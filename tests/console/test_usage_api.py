@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Organization
-from billing.models import UsageRecord
+from billing.models import SpendLimit, UsageRecord
 from tests.console.conftest import Get
 from tests.factories import (
     make_api_key,
@@ -63,6 +63,7 @@ def test_usage_by_day_has_exactly_the_shape_of_the_contract(
         "end": "2026-11-20",
         "balance_nano_usd": 5_000_000_001,
         "balance_usd": "5.000000001",
+        "spend_limits": [],
         "total": group,
         "data": [{"day": "2026-11-20", **group}],
     }
@@ -78,6 +79,24 @@ def test_usage_by_model_names_the_most_expensive_first(
     assert [group["model"] for group in answer["data"]] == ["a", "b", "cheap"]
     assert all("day" not in group for group in answer["data"])
     assert answer["total"]["charge_nano_usd"] == 11
+
+
+def test_the_limits_of_the_key_that_asks_are_listed(get: Get, organization: Organization) -> None:
+    for cap, per in ((10**9, "total"), (5 * 10**8, "week")):
+        SpendLimit.objects.create(organization=organization, per=per, cap_nano_usd=cap)
+    total, week = usage(get, "")["spend_limits"]
+    assert total == {
+        "scope": f"organization {organization.slug}",
+        "per": "total",
+        "limit_nano_usd": 10**9,
+        "limit_usd": "1.00",
+        "used_nano_usd": 0,
+        "used_usd": "0.00",
+        "left_nano_usd": 10**9,
+        "left_usd": "1.00",
+        "resets_at": None,
+    }
+    assert week["resets_at"].endswith("T00:00:00.000Z")
 
 
 def test_without_calls_there_are_zeros_and_no_groups(get: Get) -> None:
@@ -272,6 +291,6 @@ def test_a_page_costs_the_same_statements_whatever_it_holds(
         make_usage_record(organization, project=project, model=f"model-{number}")
     with django_assert_max_num_queries(2):  # The key, the records.
         assert len(get("/v1/usage/records?limit=100").json()["data"]) == 30
-    with django_assert_max_num_queries(3):  # The key, the groups, the balance.
+    with django_assert_max_num_queries(4):  # The key, the groups, the balance, the limits.
         assert len(get("/v1/usage?group_by=model").json()["data"]) == 30
     assert UsageRecord.objects.count() == 30

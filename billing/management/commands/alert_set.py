@@ -8,8 +8,9 @@ from typing_extensions import override
 
 from accounts.management.base import Answer
 from accounts.organizations import organization_get
-from billing.alerts import NOTICED, RuleTerms, alert_rule_add, webhook_secret
+from billing.alerts import RuleTerms, alert_rule_add, webhook_secret
 from billing.management.base import MoneyCommand
+from billing.models import AlertRule
 from billing.money import parse_usd
 
 
@@ -19,7 +20,7 @@ class Command(MoneyCommand):
     @override
     def add_contract_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("organization", metavar="ORG", help="The organization's slug.")
-        parser.add_argument("--kind", choices=NOTICED, default="low_balance")
+        parser.add_argument("--kind", choices=AlertRule.Kind.values, default="low_balance")
         parser.add_argument("--below", metavar="USD", help="Of a low balance: below which one.")
         parser.add_argument("--email", default="", help="Whom to write to.")
         parser.add_argument("--webhook", metavar="URL", default="", help="What to call.")

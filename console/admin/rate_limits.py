@@ -1,4 +1,4 @@
-"""Limits: what may be spent in a window of time, and how much may be called in a minute."""
+"""Rate limits: how much may be called in a minute, and at once."""
 
 from typing import Any
 
@@ -21,42 +21,10 @@ from console.admin.base import (
     list_url,
     require,
 )
-from console.admin.form_pages import (
-    Confirmation,
-    FormPage,
-    RowField,
-    data_of,
-    done,
-    form_view,
-)
+from console.admin.form_pages import Confirmation, FormPage, data_of, done, form_view
+from console.admin.limit_scopes import ScopeForm, scope_of
 
 NO_LIMIT = "No limit"
-REMOVED, IN_FORCE = "Removed", "In force"
-
-
-class ScopeForm(forms.Form):
-    """Whom a limit is for: exactly one of them."""
-
-    organization = RowField(RateLimit, "organization", required=False)
-    project = RowField(RateLimit, "project", required=False, label="Or project")
-    api_key = RowField(
-        RateLimit,
-        "api_key",
-        required=False,
-        label="Or API key",
-        help_text="With all the keys that it replaced, or that replace it.",
-    )
-
-    def scopes(self) -> list[Any]:
-        names = ("organization", "project", "api_key", "model")
-        return [self.cleaned_data[name] for name in names if self.cleaned_data.get(name)]
-
-    @override
-    def clean(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().clean() or self.cleaned_data
-        if len(self.scopes()) != 1:
-            raise forms.ValidationError("Say whom the limit is for: one of them.")
-        return values
 
 
 def _rate(label: str) -> forms.IntegerField:
@@ -81,15 +49,6 @@ class RateLimitForm(ScopeForm):
         field = self.fields["model"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [("", ""), *((model, model) for model in models)]
-
-
-def _scope(values: dict[str, Any]) -> LimitScope:
-    api_key, project = values.get("api_key"), values.get("project")
-    if api_key:
-        return LimitScope(organization=api_key.organization, api_key=api_key.family or api_key)
-    if project:
-        return LimitScope(organization=project.organization, project=project)
-    return LimitScope(organization=values["organization"])
 
 
 @admin.register(RateLimit)
@@ -135,7 +94,7 @@ class RateLimitAdmin(ServiceAdmin):
         )
 
         def act(values: dict[str, Any]) -> HttpResponseBase:
-            scope = values["model"] or _scope(values)
+            scope = values["model"] or scope_of(values)
             limit = rate_limit_set(
                 scope=scope,
                 rates={name: values[name] for name in RATES},
