@@ -8,7 +8,9 @@ from console.payments.stripe_checkout import StripeCheckout
 
 def payment_provider(name: str) -> PaymentProvider | None:
     """None where it is unknown or not configured: then nothing of it may be reached."""
-    if name != StripeCheckout.name or not settings.STRIPE_SECRET_KEY:
+    # The start is refused without one of them; here, an empty secret would verify every forgery.
+    is_configured = settings.STRIPE_SECRET_KEY and settings.STRIPE_WEBHOOK_SECRET
+    if name != StripeCheckout.name or not is_configured:
         return None
     return StripeCheckout(
         secret_key=settings.STRIPE_SECRET_KEY,

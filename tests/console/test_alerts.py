@@ -33,7 +33,7 @@ from billing.alerts import (
     webhook_secret,
 )
 from billing.limits import LimitScope, spend_limit_set
-from billing.models import Alert, AlertRule, Grant, SpendLimitPeriod, Wallet
+from billing.models import Alert, AlertRule, Grant, LedgerEntry, SpendLimitPeriod, Wallet
 from billing.windows import window_at
 from console.alerts import alert_send
 from console.alerts.safe_http import ForbiddenAddress, allowed_address, is_public
@@ -258,6 +258,28 @@ def test_what_does_not_arrive_is_tried_again_until_hope_is_given_up(
     receiver.status = 200 if status == 500 else status
     assert deliver(moment) == (status == 500)
     assert Alert.objects.get().next_attempt_at is None
+
+
+def test_f44_who_is_killed_after_sending_leaves_it_to_the_next(
+    acme: Organization, receiver: Receiver
+) -> None:
+    low_balance(acme, email="", webhook_url=receiver.url)
+    alerts_notice(now=now())
+    before = list(LedgerEntry.objects.values_list())
+
+    def die(alert: Alert) -> None:
+        alert_send(alert)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        alerts_deliver(deliver=die, now=now())
+    assert deliver() == 0
+    assert deliver(now() + dt.timedelta(minutes=6)) == 1
+    assert deliver(now() + dt.timedelta(days=1)) == 0
+    # It arrived twice, under one id: whoever receives it can tell.
+    assert len(receiver.calls) == 2
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.calls}) == 1
+    assert list(LedgerEntry.objects.values_list()) == before
 
 
 def test_who_dies_while_delivering_leaves_it_to_the_next(acme: Organization) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,9 +18,12 @@ from pytest_django import Settings
 from typing_extensions import override
 
 from accounts.models import Organization
+from billing.audit import audit
 from billing.credit.balance import balance_nano_usd
-from billing.models import Payment, PaymentEvent
+from billing.models import Grant, Payment, PaymentEvent
+from gateway.checks import settings_check
 from tests.commands import ask, say
+from tests.committing import run_together
 from tests.factories import make_organization
 
 SECRET = "whsec_0123456789"
@@ -181,6 +185,44 @@ def test_without_its_secrets_there_is_no_webhook(settings: Settings, acme: Organ
     assert Client().post("/webhooks/nobody").status_code == 404
     with pytest.raises(CommandError, match="No payment provider"):
         ask("payment_start", "acme", "10")
+
+
+@pytest.mark.parametrize("secret", ["", "   "])
+def test_b44_without_a_webhook_secret_nothing_can_be_forged(
+    stripe: Stripe, settings: Settings, acme: Organization, secret: str
+) -> None:
+    payment = Payment.objects.create(
+        organization=acme, provider="stripe", reference="cs_1", amount_nano_usd=12_500_000_000
+    )
+    settings.STRIPE_WEBHOOK_SECRET = secret.strip()
+    for signed_with in ("", " ", SECRET):
+        assert tell(completed(), secret=signed_with).status_code == 404
+    payment.refresh_from_db()
+    assert (payment.state, PaymentEvent.objects.count()) == ("open", 0)
+    [problem] = settings_check()
+    assert "STRIPE_WEBHOOK_SECRET belong together" in problem.msg
+
+
+def test_f42_events_of_one_payment_credit_it_once_whatever_happens_to_them(
+    stripe: Stripe, acme: Organization
+) -> None:
+    """Five times, at once, forged, after a refund of it, and three days late."""
+    ask("payment_start", "acme", "12.50")
+    refund = event("charge.refunded", 2, id="ch_1", amount=1250, amount_refunded=250)
+    late = json.loads(completed()) | {"created": int(time.time()) - 3 * 86_400}
+    paid = json.dumps(late).encode()
+    forged: dict[str, Any] = {"secret": "whsec_another"}
+    answers = run_together(
+        *(partial(tell, paid) for _ in range(5)),
+        *(partial(tell, refund) for _ in range(2)),
+        *(partial(tell, completed(99), **forged) for _ in range(2)),
+    )
+    assert [answer.status_code for answer in answers] == [200] * 7 + [400] * 2
+    assert tell(event("checkout.session.expired", 3, id="cs_1")).status_code == 200
+    assert tell(completed(4)).status_code == 200  # The same payment, told by another event.
+    assert balance_nano_usd(acme.pk) == 10_000_000_000
+    assert Grant.objects.count() == 1
+    assert audit(retain_seconds=0) == []
 
 
 def test_what_does_not_concern_us_is_taken_and_forgotten(

@@ -3,7 +3,8 @@ from functools import partial
 
 import pytest
 from django.core.management import CommandError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import AuditEvent, Organization
 from billing.audit import audit
@@ -141,7 +142,7 @@ def test_a_batch_that_makes_no_sense_is_refused(
     assert not CodeBatch.objects.exists()
 
 
-def test_b31_fifty_who_redeem_one_code_at_once_credit_it_once(committing_db: str) -> None:
+def test_b42_fifty_who_redeem_one_code_at_once_credit_it_once(committing_db: str) -> None:
     organizations = [make_organization() for _ in range(5)]
     [code] = create().codes
     answers = run_together(
@@ -152,6 +153,15 @@ def test_b31_fifty_who_redeem_one_code_at_once_credit_it_once(committing_db: str
     assert all(isinstance(a, UnableToRedeem) for a in answers if a not in credited)
     assert sum(balance_nano_usd(organization.pk) for organization in organizations) == 500
     assert_books_are_right()
+
+
+def test_b42_a_code_is_redeemed_behind_its_rows_lock(acme: Organization) -> None:
+    [code] = create().codes
+    with CaptureQueriesContext(connection) as asked:
+        redeem(acme, code)
+    [first] = [query["sql"] for query in asked if "redemptioncode" in query["sql"]][:1]
+    assert first.startswith("SELECT")
+    assert first.endswith("FOR UPDATE")
 
 
 def test_a_redeemed_code_can_not_be_used_again_by_changing_its_row(acme: Organization) -> None:

@@ -104,7 +104,7 @@ def test_a_payment_is_credited_once_however_often_it_is_told(customer: Customer)
     assert_books_are_right()
 
 
-def test_events_that_arrive_at_once_credit_once(customer: Customer) -> None:
+def test_b43_events_that_arrive_at_once_credit_once(customer: Customer) -> None:
     paid = customer.event("paid", 10)
     answers = run_together(*(lambda: customer.told(paid) for _ in range(8)))
     assert sorted(answers) == [[False]] * 7 + [[True]]
