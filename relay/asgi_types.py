@@ -1,6 +1,6 @@
 """ASGI's own shapes, named once."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 Scope = dict[str, Any]
@@ -18,6 +18,12 @@ class Direct(Protocol):
     disconnected: bool
     on_disconnect: Callable[[], None] | None
     """Called once, when nothing that is sent can arrive any more."""
+
+    def body_now(self) -> bytes | None:
+        """The request's body; None, and nothing of it is taken, if all of it is not here yet."""
+
+    def answer_now(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer, whose length is no header. Returns False as below."""
 
     def stream_now(self, data: bytes) -> bool:
         """Send a piece of the body. Returns False, and has sent nothing, if that has to wait."""

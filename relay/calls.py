@@ -38,6 +38,36 @@ RETRY_CHARACTERS = 256
 
 
 class OpenCall:
+    __slots__ = (
+        "_deadline",
+        "_engine",
+        "_failed",
+        "_held_for_output",
+        "_hold",
+        "_is_pending",
+        "_permit",
+        "_reason",
+        "_reservation",
+        "_sent_ms",
+        "_task",
+        "_tenancy",
+        "_used_tokens",
+        "client_left",
+        "covered_characters",
+        "cut_reason",
+        "endpoint",
+        "exchange",
+        "first_byte_ms",
+        "first_token_ms",
+        "handler",
+        "has_begun_early",
+        "principal",
+        "quote",
+        "request",
+        "route",
+        "upstream_id",
+    )
+
     def __init__(
         self,
         *,

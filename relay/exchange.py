@@ -25,9 +25,29 @@ class ClientLeft(Exception):
 
 
 class Exchange:
+    __slots__ = (
+        "_aside",
+        "_fields",
+        "_is_unpacked",
+        "_receive",
+        "_send",
+        "_servers",
+        "client_address",
+        "headers",
+        "id",
+        "limit_headers",
+        "log",
+        "method",
+        "path",
+        "query",
+        "request_id",
+        "started_at",
+        "status",
+    )
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = uuid7()
-        self.request_id = f"req_{self.id.hex}"
+        self.request_id = f"req_{self.id.int.to_bytes(16).hex()}"
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
@@ -54,7 +74,11 @@ class Exchange:
         """The whole body, unpacked. Raises RelayError, ClientLeft."""
         encoding = self._encoding()
         if encoding is None:
-            return await self._body(limit_bytes)
+            direct = self._direct()
+            whole = direct.body_now() if direct is not None else None
+            if whole is None:
+                return await self._body(limit_bytes)
+            return self._checked(whole, limit_bytes)
         if not content_encoding.is_known(encoding):
             raise errors.unsupported_content_encoding(encoding.decode("latin-1"))
         packed = await self._body(limit_bytes)
@@ -76,15 +100,17 @@ class Exchange:
         self._check_announced(limit_bytes)
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
-            body: bytes = message.get("body", b"")
-            if len(body) > limit_bytes:
-                raise errors.request_too_large(limit_bytes)
-            return body
+            return self._checked(message.get("body", b""), limit_bytes)
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._rest_of_body(message, limit_bytes)
         except TimeoutError:
             raise errors.request_timeout() from None
+
+    def _checked(self, body: bytes, limit_bytes: int) -> bytes:
+        if len(body) > limit_bytes:
+            raise errors.request_too_large(limit_bytes)
+        return body
 
     async def _rest_of_body(self, message: Message, limit_bytes: int) -> bytes:
         pieces, size = [], 0
@@ -181,13 +207,17 @@ class Exchange:
 
     async def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Send a whole answer. Raises ClientLeft."""
-        head = [
-            *headers,
-            (b"x-request-id", self.request_id.encode()),
-            *cors_headers(),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await self._start(status, head)
+        head = [*headers, (b"x-request-id", self.request_id.encode()), *cors_headers()]
+        direct = self._direct()
+        more = self.limit_headers
+        if (
+            direct is not None
+            and not self.status
+            and direct.answer_now(status, [*head, *more], body)
+        ):
+            self.status = status
+            return
+        await self._start(status, [*head, (b"content-length", str(len(body)).encode())])
         await self.stream_end(body)
 
     async def preflight(self, headers: Iterable[Header]) -> None:

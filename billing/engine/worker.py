@@ -38,7 +38,7 @@ class Worker:
         self.stopping = False
         self.fence = 0.0
         self.holds: set[Hold] = set()
-        self.opened: dict[UUID, Hold] = {}  # Calls that went upstream, oldest first.
+        self.opened: dict[Hold, None] = {}  # Of calls that went upstream, oldest first.
         self.calls_settled = 0
         self.estimated = 0
         self.bound_exceeded = 0
@@ -107,7 +107,7 @@ class Worker:
             self.hold_release(hold)
             raise JournalFailed(str(error)) from error
         hold.call, hold.opened_offset = call, offset
-        self.opened[call.request_id] = hold
+        self.opened[hold] = None
 
     def call_rerouted(self, hold: Hold, call: Call) -> None:
         """Another channel takes the call over, since the first one did not take it at all."""
@@ -172,7 +172,7 @@ class Worker:
         self.holds.discard(hold)
         self.journal.release()
         if hold.call is not None:
-            del self.opened[hold.call.request_id]
+            del self.opened[hold]
         self.book.released(hold.lease)
 
     async def renew(self) -> None:
@@ -249,7 +249,7 @@ class Worker:
 
     def oldest_needed_offset(self) -> int:
         """Segments behind this are of no use: shipped, and no open call began in them."""
-        oldest = next(iter(self.opened.values()), None)
+        oldest = next(iter(self.opened), None)
         return min(self.shipped, oldest.opened_offset) if oldest else self.shipped
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from gateway.http.reply import (
@@ -17,6 +17,7 @@ from gateway.http.reply import (
     chunk,
     internal_error,
     last_chunk,
+    whole_answer,
 )
 from gateway.http.wakeup import Wakeup
 from relay.asgi_types import Application, Message, Scope
@@ -153,6 +154,38 @@ class Cycle:
             self._start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"{message['type']} is no message that answers a request.")
+
+    def body_now(self) -> bytes | None:
+        """What `receive` gives, if that is the whole body."""
+        if not self.body_complete or self._took_last or self.disconnected:
+            return None
+        self._took_last = True
+        self.unread_bytes = 0
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def answer_now(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """What `send` does with an answer's head and all of its body, if it can at once."""
+        connection = self._connection
+        if (
+            self.disconnected
+            or connection.is_writing_paused
+            or self._started
+            or len(body) > JOINED_BYTES
+            or status < FIRST_WITH_BODY
+            or status in (NO_CONTENT, NOT_MODIFIED)
+            or self._scope["method"] == "HEAD"
+        ):
+            return False
+        closes = not self.keep_alive or connection.must_close()
+        answer = whole_answer(status, headers, body, closes=closes)
+        if answer is None:
+            return False
+        self.keep_alive = not closes
+        self._started = True
+        connection.write(answer)
+        self._end()
+        return True
 
     def stream_now(self, data: bytes) -> bool:
         """What `send` does with one more piece of a body of unknown length, if it can at once."""

@@ -12,6 +12,8 @@ from relay.headers import cors_headers
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CLOSE: Final = b"connection: close\r\n"
+CR, LF = END = b"\r\n"
+CLOSE_AND_END: Final = CLOSE + END
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 NO_CONTENT: Final = 204
 NOT_MODIFIED: Final = 304
@@ -19,8 +21,8 @@ FIRST_WITH_BODY: Final = 200
 INTERNAL_ERROR: Final = 500
 
 # The names that say how an answer is framed, which is the server's business; told apart by length.
-_FRAMING_LENGTHS: Final = frozenset({10, 14, 17})
-
+_FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+_FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 
 # Lines that are the same in answer after answer, so they are made once.
 _CONSTANT: Final = frozenset(
@@ -48,12 +50,24 @@ _SIZE_LINES: Final = tuple(b"%x\r\n" % size for size in range(_MOST_KNOWN_SIZES)
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
 
 
+def _line(name: bytes, value: bytes) -> bytes:
+    """Raises RuntimeError for a line end in it."""
+    if LF in value or CR in value or LF in name or CR in name:
+        # Somebody else's words would begin a header, or an answer, of their own.
+        raise RuntimeError("A header of the answer has a line end in it.")
+    line = b"%b: %b\r\n" % (name, value)
+    if name in _CONSTANT and len(_known_lines) < _MOST_KNOWN:
+        _known_lines[(name, value)] = line
+    return line
+
+
 class ReplyHead:
     """Its lines, of which the server adds the last ones, and what the application said by them."""
 
     __slots__ = ("_lines", "body_bytes", "closes")
 
     def __init__(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+        """Raises RuntimeError for a line end in one of them."""
         self.body_bytes: int | None = None
         self.closes = False
         self._lines = lines = [_STATUS_LINES[status]]
@@ -62,9 +76,7 @@ class ReplyHead:
             if line is None:
                 if len(name) in _FRAMING_LENGTHS and self._is_framing(name.lower(), value, status):
                     continue
-                line = b"%b: %b\r\n" % (name, value)
-                if name in _CONSTANT and len(_known_lines) < _MOST_KNOWN:
-                    _known_lines[(name, value)] = line
+                line = _line(name, value)
             lines.append(line)
 
     def _is_framing(self, name: bytes, value: bytes, status: int) -> bool:
@@ -78,16 +90,28 @@ class ReplyHead:
         return name == b"transfer-encoding"
 
     def render(self, *more: bytes) -> bytes:
-        """The whole head, with these lines at its end. Raises RuntimeError."""
-        lines = self._lines
-        lines += more
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        ends = len(lines)
-        if head.count(b"\n") != ends or head.count(b"\r") != ends:
-            # Somebody else's words would begin a header, or an answer, of their own.
-            raise RuntimeError("A header of the answer has a line end in it.")
-        return head
+        """The whole head, with these lines at its end."""
+        return b"".join((*self._lines, *more, END))
+
+
+def whole_answer(
+    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, closes: bool
+) -> bytes | None:
+    """An answer from its first to its last byte; None if a header says how it is framed.
+
+    Raises RuntimeError for a line end in one of them.
+    """
+    lines = [_STATUS_LINES[status]]
+    for header in headers:
+        line = _known_lines.get(header)
+        if line is None:
+            name, value = header
+            if len(name) in _FRAMING_LENGTHS and name.lower() in _FRAMING:
+                return None
+            line = _line(name, value)
+        lines.append(line)
+    lines += (b"content-length: %d\r\n" % len(body), CLOSE_AND_END if closes else END, body)
+    return b"".join(lines)
 
 
 def chunk(data: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """What the server offers beside ASGI: writing without waiting, and being told of a departure."""
 
+import asyncio
+
 import pytest
 
 from relay.asgi_types import DIRECT, Direct, Receive, Scope, Send
@@ -97,3 +99,83 @@ async def test_only_bodies_in_chunks_that_go_on_are_written_to(framing: str) -> 
     await stage.idle()
     assert written == [False]
     assert b"one" not in stage.sent
+
+
+class Answers:
+    """Takes the body and answers without waiting, as far as it can."""
+
+    def __init__(self, *headers: tuple[bytes, bytes], body: bytes = b"yes") -> None:
+        self.headers = headers
+        self.body = body
+        self.taken: list[bytes | None] = []
+        self.answered: list[bool] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        direct: Direct = scope[DIRECT]
+        self.taken += (direct.body_now(), direct.body_now())
+        if self.taken[-2] is None:
+            self.taken.append(await read_body(receive))
+        for _ in range(2):
+            self.answered.append(direct.answer_now(201, self.headers, self.body))
+        if not any(self.answered):
+            await send({**START, "headers": self.headers})
+            await send({**END, "body": self.body})
+
+
+async def served(application: Answers, *requests: bytes) -> Stage:
+    stage = Stage(application)
+    for request in requests:
+        stage.feed(request)
+        await stage.idle()
+    return stage
+
+
+def post(body: bytes, *lines: bytes, method: bytes = b"POST") -> bytes:
+    head = (method + b" / HTTP/1.1", b"host: x", b"content-length: %d" % len(body), *lines)
+    return b"\r\n".join((*head, b"", body))
+
+
+async def test_a_whole_body_is_taken_and_a_whole_answer_sent_once_and_at_once() -> None:
+    application = Answers((b"content-type", b"text/plain"), (b"x-a", b"1"))
+    stage = await served(application, post(b"one"), post(b""))
+    lines = (b"HTTP/1.1 201 Created", b"content-type: text/plain", b"x-a: 1", b"content-length: 3")
+    assert stage.writes == [b"\r\n".join((*lines, b"", b"yes"))] * 2
+    assert application.taken == [b"one", None, b"", None]
+    assert application.answered == [True, False] * 2
+
+
+async def test_a_body_that_is_still_coming_is_not_taken() -> None:
+    request = post(b"one")
+    application = Answers()
+    stage = await served(application, request[:-1], request[-1:])
+    assert application.taken == [None, None, b"one"]
+    assert stage.sent.endswith(b"\r\n\r\nyes")
+
+
+async def test_a_client_that_asks_for_it_is_closed_behind_a_whole_answer() -> None:
+    stage = await served(Answers(), post(b"", b"connection: close"))
+    assert b"\r\nconnection: close\r\n\r\nyes" in stage.sent
+    await asyncio.sleep(0)
+    assert stage.is_closed
+
+
+@pytest.mark.parametrize(
+    ("application", "method"),
+    [
+        (Answers(body=b"x" * 100_000), b"POST"),
+        (Answers((b"Content-Length", b"3")), b"POST"),
+        (Answers((b"connection", b"close")), b"POST"),
+        (Answers(), b"HEAD"),
+    ],
+)
+async def test_any_other_answer_is_left_to_messages(application: Answers, method: bytes) -> None:
+    stage = await served(application, post(b"", method=method))
+    assert not any(application.answered)
+    assert stage.sent.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\n", b"a\r"])
+async def test_no_header_of_a_whole_answer_begins_another_one(value: bytes) -> None:
+    stage = await served(Answers((b"x-a", value)), post(b""))
+    assert stage.sent.startswith(b"HTTP/1.1 500 ")
+    assert b"b: c" not in stage.sent
