@@ -4,7 +4,8 @@ Note [What bounds media]. Upstream publishes prices and limits of media, but few
 These bounds are what was published or measured, rounded up. Where somebody still gets beyond one,
 the charge is what upstream reports and the record says `bound_exceeded`.
 
-- Audio is as long as its frames or samples where these can be counted while it passes. Else it is
+- Audio is as long as its frames, packets or samples where these can be counted (WAV, MP3, AAC,
+  Opus in WebM or Ogg). Else it is
   at most what its bytes hold at the lowest bit rate that speech codecs are used with, or what its
   container says if that is more: never less, since anybody can write a time into a header.
   Silence may be denser. Where it says so behind what was held for, upstream does not get its end.

@@ -55,7 +55,7 @@ class FormReader:
         self._sound: DurationMeter | None = None
         self._sounds = 0
         self._measured: int | None = None
-        self._is_counted = False
+        self._counted: int | None = None
         self.most_milliseconds: int | None = None
         """What is set aside pays for no longer sound: then upstream does not get its end."""
 
@@ -121,9 +121,9 @@ class FormReader:
         return self._measured if self._sounds == 1 else None
 
     @property
-    def is_counted(self) -> bool:
-        """Nobody could make the sound longer than `milliseconds`."""
-        return self._sounds == 1 and self._is_counted
+    def counted_milliseconds(self) -> int | None:
+        """Nobody could make the sound longer; None: what is said of its length may be a lie."""
+        return self._counted if self._sounds == 1 else None
 
     # --- Inside ----------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class FormReader:
             self.spans[part.name] = (self._part_start, self.position)
         if self._sound is not None:
             self._measured = self._sound.close()
-            self._is_counted, self._sound = self._sound.is_counted, None
+            self._counted, self._sound = self._sound.most_milliseconds, None
 
 
 def _invalid(error: InvalidForm, *, param: str | None = None) -> RelayError:

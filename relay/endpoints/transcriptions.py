@@ -93,9 +93,10 @@ class TranscriptionRequest:
         by_size = MAX_AUDIO_BYTES if size is None else min(size, MAX_AUDIO_BYTES)
         most = audio_bound_milliseconds(by_size)
         if measured is not None:
+            counted = form.counted_milliseconds
+            longest = max(most, measured) if counted is None else counted
             # Upstream rounds to whole seconds.
-            rounded = -(-measured // 1_000) * 1_000 + 1_000
-            most = rounded if form.is_counted else max(most, rounded)
+            most = -(-longest // 1_000) * 1_000 + 1_000
         return min(max(most, LEAST_MILLISECONDS), MAX_UNITS)
 
     @property
@@ -270,7 +271,7 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
         length = told or request.usual_milliseconds
         if told is None and request.measured_milliseconds is None:
             flags = (*flags, "guessed_duration")
-        elif told is None and not request.upload.form.is_counted:
+        elif told is None and request.upload.form.counted_milliseconds is None:
             least = _least_milliseconds(text)
             if length < least:
                 length, flags = least, (*flags, "doubted_duration")

@@ -10,13 +10,19 @@ from typing import Final
 
 import msgspec
 
-from relay.media.source import EndOfSound, Parsing, Source
+from relay.media.opus import SAMPLES_PER_SECOND, packet_samples
+from relay.media.source import EndOfSound, Parsing, Source, milliseconds
 
 _SEGMENT, _INFO, _CLUSTER, _GROUP = 0x18538067, 0x1549A966, 0x1F43B675, 0xA0
-_CONTAINERS: Final = frozenset((_SEGMENT, _INFO, _CLUSTER, _GROUP))
+_TRACKS, _TRACK, _CODEC, _ENCODINGS = 0x1654AE6B, 0xAE, 0x86, 0x6D80
+_CONTAINERS: Final = frozenset((_SEGMENT, _INFO, _CLUSTER, _GROUP, _TRACKS, _TRACK))
 _SCALE, _DURATION, _TIME = 0x2AD7B1, 0x4489, 0xE7
 _SIMPLE_BLOCK, _BLOCK, _BLOCK_DURATION = 0xA3, 0xA1, 0x9B
 _BLOCK_HEAD: Final = 4
+_LACED: Final = 0x06
+# The number of a track that takes one byte has this bit.
+_SHORT_NUMBER: Final = 0x80
+_LONGEST_CODEC: Final = 64
 _LARGEST_ID: Final = 4
 _LARGEST_NUMBER: Final = 8
 _DEFAULT_SCALE: Final = 1_000_000
@@ -33,6 +39,9 @@ class _Times(msgspec.Struct):
     last: int = -1
     step: int = 0
     end: int = 0
+    codecs: list[bytes] = msgspec.field(default_factory=list)
+    is_odd: bool = False
+    samples: int = 0
 
     def block(self, time: int) -> None:
         if time > self.last:
@@ -51,7 +60,7 @@ class _Times(msgspec.Struct):
 
 
 def parse_matroska(source: Source) -> Parsing:
-    times = _Times()
+    times, counted_bytes = _Times(), 0
     try:
         while True:
             kind = yield from _number(source, is_id=True)
@@ -63,8 +72,15 @@ def parse_matroska(source: Source) -> Parsing:
             end = source.position + size
             yield from _element(source, kind, size, times)
             source.skip(end - source.position)
+            counted_bytes = source.position
     except EndOfSound:
         pass
+    # Several packets in one block, several tracks, packets without their beginning: all that is
+    # rare where somebody has recorded speech. What goes on behind the end, some look for elsewhere.
+    if times.codecs == [b"A_OPUS"] and not times.is_odd and counted_bytes <= source.total:
+        source.counted_bytes = counted_bytes
+        counted = milliseconds(times.samples, per_second=SAMPLES_PER_SECOND)
+        source.counted_milliseconds = counted or 0
     return times.length()
 
 
@@ -89,6 +105,15 @@ def _element(source: Source, kind: int, size: int, times: _Times) -> Parsing:
         head = yield from source.read(_BLOCK_HEAD)
         # The number of the track is in front; of more than 127 tracks nobody records sound.
         times.block(times.cluster + int.from_bytes(head[1:3], signed=True))
+        if size > _BLOCK_HEAD:
+            start = yield from source.read(min(2, size - _BLOCK_HEAD))
+            times.samples += packet_samples(start)
+            if head[0] < _SHORT_NUMBER or head[3] & _LACED:
+                times.is_odd = True
+    elif kind == _ENCODINGS:
+        times.is_odd = True
+    elif kind == _CODEC and 0 < size <= _LONGEST_CODEC:
+        times.codecs.append((yield from source.read(size)))
     elif kind in (_SCALE, _DURATION, _TIME, _BLOCK_DURATION) and 0 < size <= _LARGEST_NUMBER:
         data = yield from source.read(size)
         _value(times, kind, data)

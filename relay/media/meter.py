@@ -45,9 +45,9 @@ class DurationMeter:
                 self._begin(bytes(self._mark))
 
     @property
-    def is_counted(self) -> bool:
-        """Nobody could make the sound longer than it was found to be; once it is closed."""
-        return self._feeder is not None and self._feeder.is_counted
+    def most_milliseconds(self) -> int | None:
+        """Once it is closed: nobody could make the sound longer; None: that is not known."""
+        return self._feeder.most_milliseconds if self._feeder is not None else None
 
     def close(self) -> int | None:
         """The milliseconds of the sound, or None if they cannot be known; the file has ended."""

@@ -26,7 +26,7 @@ class EndOfSound(Exception):
 class Source:
     """What a parser reads from; positions are counted from the start of the file."""
 
-    __slots__ = ("_skip", "counted_bytes", "position", "total")
+    __slots__ = ("_skip", "counted_bytes", "counted_milliseconds", "position", "total")
 
     def __init__(self) -> None:
         self._skip = 0
@@ -35,6 +35,8 @@ class Source:
         """All bytes that there were so far: at the end of the sound the size of the file."""
         self.counted_bytes = 0
         """In how many of them a decoder finds just what was counted, whatever is said of it."""
+        self.counted_milliseconds = 0
+        """What was counted, where it may differ from what is found in the end."""
 
     def read(self, size: int) -> Reading:
         """Raises EndOfSound."""
@@ -96,13 +98,15 @@ class Feeder:
             position = end
 
     @property
-    def is_counted(self) -> bool:
-        """The sound is no longer than was found: no decoder could find more in what is left.
+    def most_milliseconds(self) -> int | None:
+        """Once it is closed: no decoder could find a longer sound in it; None: nobody knows.
 
-        The times that most containers write down say nothing about what is in them.
+        The times that containers write down say nothing about what is in them.
         """
-        counted = self._source.counted_bytes
-        return counted > 0 and self._source.total - counted <= MAX_UNCOUNTED_BYTES
+        counted, total = self._source.counted_bytes, self._source.total
+        if not counted or total - counted > MAX_UNCOUNTED_BYTES:
+            return None
+        return max(self._result or 0, self._source.counted_milliseconds)
 
     def close(self) -> int | None:
         """The file has ended: the milliseconds, if the parser could find them."""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media import DurationMeter, source
+from relay.media.opus import packet_samples
 from relay.simulator.sounds import silence_make
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -40,13 +41,13 @@ def measured(data: bytes, *, size: int = 4_096) -> int | None:
     return meter.close()
 
 
-def is_counted(data: bytes, *, size: int = 4_096) -> bool:
-    """Whether nobody could find a longer sound in it."""
+def counted(data: bytes, *, size: int = 4_096) -> int | None:
+    """The longest sound that anybody could find in it."""
     meter = DurationMeter()
     for start in range(0, len(data), size):
         meter.feed(data[start : start + size])
     meter.close()
-    return meter.is_counted
+    return meter.most_milliseconds
 
 
 def sample(name: str) -> bytes:
@@ -143,35 +144,124 @@ def test_a_sound_with_much_rubbish_in_it_is_not_measured() -> None:
     assert measured(frame * 9 + bytes(20_000) + frame * 99) is None
 
 
-COUNTED = {"constant.mp3", "layer2.mpga", "pcm.wav", "variable.mp3"}
+COUNTED = {
+    "constant.mp3": 1_584,
+    "layer2.mpga": 1_512,
+    "opus.ogg": 1_640,  # With what a player leaves out at both ends.
+    "pcm.wav": 500,
+    "recorded.webm": 1_521,
+    "variable.mp3": 1_584,
+    "whole.webm": 1_520,
+}
 
 
 @pytest.mark.parametrize("name", LENGTHS)
 @pytest.mark.parametrize("size", [7, 1_000_000])
 def test_only_what_is_in_a_file_is_counted_and_not_what_it_says(name: str, size: int) -> None:
-    assert is_counted(sample(name), size=size) == (name in COUNTED)
+    assert counted(sample(name), size=size) == COUNTED.get(name)
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return bytes.fromhex(f"{kind:x}") + pack(">Q", 1 << 56 | len(data)) + data
+
+
+OPUS = element(0x86, b"A_OPUS")
+PACKET = b"\xf8" + bytes(20)  # 20 ms.
+
+
+def recorded(
+    packets: int, *, codec: bytes = OPUS, block: bytes = b"\x81\0\0\x80", behind: bytes = b""
+) -> bytes:
+    """A WebM without any times: of a browser that says nothing, or of somebody who lies."""
+    blocks = element(0xA3, block + PACKET) * packets
+    tracks = element(0x1654AE6B, element(0xAE, codec))
+    return (
+        element(0x1A45DFA3, b"")
+        + element(0x18538067, tracks + element(0x1F43B675, blocks))
+        + behind
+    )
+
+
+def test_the_packets_are_counted_whatever_times_are_written_down() -> None:
+    assert measured(recorded(100)) is None
+    assert counted(recorded(100)) == counted(recorded(100), size=1) == 2_000
+    ogg = bytearray(sample("opus.ogg"))
+    at = ogg.index(b"OggS")
+    while at >= 0:
+        ogg[at + 6 : at + 14] = bytes(8)
+        at = ogg.find(b"OggS", at + 1)
+    assert measured(bytes(ogg)) is None
+    assert counted(bytes(ogg)) == COUNTED["opus.ogg"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        recorded(100, block=b"\x81\0\0\x86"),  # Many packets in each block.
+        recorded(100, block=b"\x40\x80\0\0\x80"),  # A longer number of the track.
+        recorded(100, codec=element(0x86, b"A_VORBIS")),
+        recorded(100, codec=OPUS + OPUS),
+        recorded(100, codec=b""),
+        # The beginning of each packet is written down once for all of them.
+        recorded(100, codec=OPUS + element(0x6D80, b"\xf8")),
+        recorded(100, behind=b"\xec" + pack(">Q", 1 << 56 | 10**9) + bytes(2_000)),
+        recorded(100, behind=b"\xff\xff" + bytes(2_000)),
+    ],
+)
+def test_packets_that_could_be_read_in_another_way_are_not_counted(data: bytes) -> None:
+    assert counted(data) is None
+
+
+def test_pages_that_could_be_read_in_another_way_are_not_counted() -> None:
+    ogg, of_another = sample("opus.ogg"), sample("vorbis.ogg")
+    assert counted(ogg + ogg) == 2 * COUNTED["opus.ogg"]
+    assert counted(ogg + of_another) is None
+    # A damaged page with others inside of it.
+    at = ogg.rindex(b"OggS") + 200
+    assert counted(ogg[:at] + b"OggS" + ogg[at + 4 :]) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "samples"),
+    [
+        (b"", 0),
+        (b"\x00", 480),
+        (b"\x18", 2_880),
+        (b"\x19", 5_760),
+        (b"\x1a\xff", 5_760),
+        (b"\x60", 480),
+        (b"\x80", 120),
+        (b"\xf8", 960),
+        (b"\xfb\x05", 4_800),
+        (b"\xfb\x83", 2_880),
+        (b"\x1b\x3f", 5_760),
+        (b"\x1b", 0),
+    ],
+)
+def test_an_opus_packet_says_itself_how_long_it_is(start: bytes, samples: int) -> None:
+    assert packet_samples(start) == samples
 
 
 def test_what_may_hide_a_longer_sound_is_not_counted() -> None:
     mp3, aac = silence_make(2, form="mp3"), silence_make(2, form="aac")
-    assert is_counted(mp3)
-    assert is_counted(aac)
-    assert is_counted(mp3 + b"TAG" + bytes(125))
-    assert not is_counted(mp3 + bytes(2_000))
-    assert not is_counted(aac + bytes(2_000) + aac)
-    assert not is_counted(b"")
+    assert counted(mp3)
+    assert counted(aac)
+    assert counted(mp3 + b"TAG" + bytes(125))
+    assert not counted(mp3 + bytes(2_000))
+    assert not counted(aac + bytes(2_000) + aac)
+    assert not counted(b"")
 
 
 def test_a_wav_that_can_be_read_in_two_ways_is_not_counted() -> None:
     data = wav(2.5)
-    assert is_counted(data)
+    assert counted(data)
     # Blocks of 65,535 bytes would make it short; a decoder goes by the samples.
-    assert not is_counted(data[:32] + pack("<H", 65_535) + data[34:])
+    assert not counted(data[:32] + pack("<H", 65_535) + data[34:])
     # Its data is said to end early: some read on.
-    assert not is_counted(data[:40] + pack("<I", 100) + data[44:])
-    assert not is_counted(data + b"data" + pack("<I", 10**6) + bytes(10**6))
+    assert not counted(data[:40] + pack("<I", 100) + data[44:])
+    assert not counted(data + b"data" + pack("<I", 10**6) + bytes(10**6))
     # GSM, of which nothing is known but what it says.
-    assert not is_counted(data[:20] + pack("<H", 0x31) + data[22:])
+    assert not counted(data[:20] + pack("<H", 0x31) + data[22:])
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])
