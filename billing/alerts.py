@@ -77,6 +77,8 @@ def alert_rule_add(
 ) -> AlertRule:
     """Raises UnableToAlert."""
     _terms_check(terms)
+    # Two at once take turns: neither is one too many.
+    Organization.objects.select_for_update().get(pk=organization.pk)
     rules = AlertRule.objects.filter(organization=organization, removed_at__isnull=True)
     if rules.count() >= MAX_RULES:
         raise UnableToAlert(f"An organization has at most {MAX_RULES} alerts.")

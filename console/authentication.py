@@ -24,6 +24,7 @@ from relay.errors import (
 )
 
 READING_SCOPES = frozenset({ApiKey.Scope.RELAY, ApiKey.Scope.USAGE})
+ADMIN_SCOPES = frozenset({ApiKey.Scope.ADMIN})
 
 
 class KeyHolder:
@@ -46,11 +47,18 @@ class ApiKeyAuthentication(BaseAuthentication):
         scope = _scope_of_path(key, path.get("organization"), path.get("project"))
         if key.organization.status == Organization.Status.SUSPENDED:
             raise organization_suspended()
-        if not READING_SCOPES.intersection(key.scopes):
-            raise permission_denied("This API key may not read usage: it has no usage scope.")
+        scopes: frozenset[str] = getattr(_view(request), "scopes", READING_SCOPES)
+        if not scopes.intersection(key.scopes):
+            raise permission_denied(
+                f"This API key may not do that: it takes the scope {' or '.join(sorted(scopes))}."
+            )
         if not _network_is_allowed(key, request._request):  # noqa: SLF001  See above.
             raise permission_denied("This API key may not be used from this address.")
         return KeyHolder(key, scope), key
+
+
+def _view(request: Request) -> object:
+    return (request.parser_context or {}).get("view")
 
 
 def _presented_key(request: Request) -> str:

@@ -20,8 +20,6 @@ from relay.errors import (
 
 logger = logging.getLogger(__name__)
 
-READ_METHODS = ("GET", "HEAD", "OPTIONS")
-
 
 def invalid_parameter(name: str, problem: str) -> RelayError:
     return RelayError(400, f"Invalid '{name}': {problem}", code="invalid_parameter", param=name)
@@ -37,11 +35,12 @@ def error_response(error: RelayError) -> HttpResponse:
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """What REST framework asks for an answer; None lets the exception go on, to the 500 page."""
-    error = _relay_error(exception, context["request"])
+    error = _relay_error(exception, context)
     return error_response(error) if error else None
 
 
-def _relay_error(exception: Exception, request: HttpRequest) -> RelayError | None:
+def _relay_error(exception: Exception, context: dict[str, Any]) -> RelayError | None:
+    request: HttpRequest = context["request"]
     match exception:
         case RelayError():
             return exception
@@ -50,7 +49,7 @@ def _relay_error(exception: Exception, request: HttpRequest) -> RelayError | Non
             logger.error("The database did not answer: %s", exception)
             return store_unavailable()
         case MethodNotAllowed():
-            return method_not_allowed(str(request.method), READ_METHODS)
+            return method_not_allowed(str(request.method), tuple(context["view"].allowed_methods))
         case Http404():
             return unknown_url(str(request.method), request.path)
         case PermissionDenied():

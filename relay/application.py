@@ -6,6 +6,7 @@ the relay's prefixes, goes there under its one canonical path.
 
 import asyncio
 import logging
+from urllib.parse import quote
 
 from accounts.directory import Principal
 from billing.engine.database import Database
@@ -31,6 +32,8 @@ logger = logging.getLogger("tollgate.relay")
 CANONICAL_PATHS = {
     "usage": "/v1/usage",
     "usage_records": "/v1/usage/records",
+    "alerts": "/v1/alerts",
+    "alert": "/v1/alerts",  # With its id behind it.
     "billing_usage": "/v1/dashboard/billing/usage",
     "billing_subscription": "/v1/dashboard/billing/subscription",
     "billing_credit_grants": "/v1/dashboard/billing/credit_grants",
@@ -160,12 +163,14 @@ class RelayApplication:
 def _canonical(scope: Scope, found: Match) -> Scope:
     """The scope of a usage query as the control plane knows it, whatever its prefix was."""
     path = CANONICAL_PATHS[found.operation]
+    if found.argument is not None:
+        path = f"{path}/{found.argument}"
     # Django refuses unknown hosts, in HTML. Nothing that it answers here depends on the host.
     headers = [(n, v) for n, v in scope["headers"] if n != b"host"] + [(b"host", b"localhost")]
     return {
         **scope,
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": quote(path).encode(),
         "headers": headers,
         "tollgate": {
             "organization": found.organization,

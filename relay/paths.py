@@ -30,16 +30,22 @@ _OPERATIONS: Final = {
     ("models",): "models",
     ("usage",): "usage",
     ("usage", "records"): "usage_records",
+    ("alerts",): "alerts",
     ("dashboard", "billing", "usage"): "billing_usage",
     ("dashboard", "billing", "subscription"): "billing_subscription",
     ("dashboard", "billing", "credit_grants"): "billing_credit_grants",
 }
 # Paths with an id in them, looked at where no other fits.
-_PATTERNS: Final = tuple({row.path: row.operation for row in ENDPOINTS if ID in row.path}.items())
+_PATTERNS: Final = (
+    *{row.path: row.operation for row in ENDPOINTS if ID in row.path}.items(),
+    (("alerts", ID), "alert"),
+)
 _READ: Final = ("GET", "HEAD")
 _METHODS: Final = {
     **dict.fromkeys(_OPERATIONS.values(), _READ),
     "model": _READ,
+    "alerts": (*_READ, "POST"),
+    "alert": ("DELETE",),
     **{
         row.operation: tuple(r.method for r in ENDPOINTS if r.operation == row.operation)
         for row in ENDPOINTS

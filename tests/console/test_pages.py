@@ -28,6 +28,8 @@ def test_the_pages_tell_the_base_url_and_need_nobody_elses_servers(
 def test_the_schema_names_every_call_and_its_parameters(client: Client) -> None:
     schema = client.get("/docs/openapi.json").json()
     assert sorted(schema["paths"]) == [
+        "/v1/alerts",
+        "/v1/alerts/{alert_id}",
         "/v1/dashboard/billing/credit_grants",
         "/v1/dashboard/billing/subscription",
         "/v1/dashboard/billing/usage",

@@ -6,8 +6,9 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from typing_extensions import override
 
-from accounts.api_keys import ApiKeyTerms, api_key_issue
+from accounts.api_keys import DEFAULT_SCOPES, ApiKeyTerms, api_key_issue
 from accounts.management.base import Answer, ContractCommand
+from accounts.models import ApiKey
 from accounts.moments import expiry_parse
 from accounts.organizations import organization_get
 from accounts.projects import project_get
@@ -30,6 +31,12 @@ class Command(ContractCommand):
         parser.add_argument(
             "--models", nargs="+", metavar="M", help="The only models it may call (default: all)."
         )
+        parser.add_argument(
+            "--scopes",
+            nargs="+",
+            choices=ApiKey.Scope.values,
+            help="What it may do: relay calls, read usage, set alerts (default: relay).",
+        )
 
     @override
     def answer(self, options: dict[str, Any]) -> Answer:
@@ -40,6 +47,7 @@ class Command(ContractCommand):
             project=project,
             name=options["name"],
             allowed_models=options["models"],
+            scopes=options["scopes"] or DEFAULT_SCOPES,
             expires_at=expiry_parse(options["expires"], now=now),
         )
         issued = api_key_issue(terms=terms, actor=self.actor, now=now)
