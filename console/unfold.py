@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 
 
 def _may_view(model: str) -> Callable[[HttpRequest], bool]:
@@ -28,7 +28,13 @@ NAVIGATION = [
         "items": [
             {"title": "Overview", "icon": "monitoring", "link": reverse_lazy("admin:index")},
             _page("Usage", "receipt_long", "billing_usagerecord"),
-            _page("Margins", "trending_up", "billing_callhour"),
+            {
+                **_page("Margins", "trending_up", "billing_callhour"),
+                # The address of the page of health begins with this one's.
+                "active": lambda request: (
+                    request.path == reverse("admin:billing_callhour_changelist")
+                ),
+            },
             {
                 "title": "Health",
                 "icon": "ecg_heart",

@@ -9,6 +9,7 @@ from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from typing_extensions import override
 from unfold import paginator
 from unfold.admin import ModelAdmin
@@ -66,6 +67,14 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types.
     list_per_page = 50
     list_filter_submit = True
     compressed_fields = True
+
+    @override
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        # Django's own title is an instruction: "Select API key to view".
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     @column("Created (UTC)")
     def created(self, row: Any) -> str:
