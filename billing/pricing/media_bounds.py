@@ -5,9 +5,9 @@ These bounds are what was published or measured, rounded up. Where somebody stil
 the charge is what upstream reports and the record says `bound_exceeded`.
 
 - Audio is as long as its frames, packets or samples where these can be counted (WAV, MP3, AAC,
-  Opus in WebM or Ogg). Else it is
-  at most what its bytes hold at the lowest bit rate that speech codecs are used with, or what its
-  container says if that is more: never less, since anybody can write a time into a header.
+  Opus in WebM or Ogg). Else it is at most what its bytes hold at the lowest bit rate that speech
+  codecs are used with, or what its container says if that is more: never less, since anybody can
+  write a time into a header.
   Silence may be denser. Where it says so behind what was held for, upstream does not get its end.
 - A transcript has fewer tokens a second than anybody speaks; audio itself is 10 tokens a second.
 - A voice makes 20 tokens a second. The slowest languages have 4 characters a second.
