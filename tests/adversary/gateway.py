@@ -9,7 +9,7 @@ import datetime as dt
 import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -49,14 +49,14 @@ INPUT_NANO_USD, OUTPUT_NANO_USD = 1_000, 4_000
 SCRIPTED = "scripted-model"
 SIMULATOR_PRIORITY = -1000
 USD = 10**9
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 TIMING = Timing(
     heartbeat=0.25,
     ttl=20.0,
     step=0.5,
     max_call=60.0,
-    grace=2.5,
+    grace=11.0,
     ship=0.02,
     sync=0.05,
     scan=0.1,
@@ -64,7 +64,7 @@ TIMING = Timing(
     idle=10.0,
     recall_wait=0.5,
     refusal_memory=0.2,
-    timeout=2.0,
+    timeout=10.0,  # Whoever else uses this machine, nobody is refused for that.
 )
 
 T = TypeVar("T")
@@ -258,15 +258,17 @@ class Gateway:
         Channel.objects.filter(name="simulator").update(priority=SIMULATOR_PRIORITY)
 
     async def __aexit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.kill()
-        for upstream in self._scripted:
-            await upstream.stop()
-        await asyncio.gather(*(worker.stop() for worker in self.workers))
-        await self._simulator_server.stop()
-        await self.operate(operator_leave)
-        self._operator.shutdown()
-        self.bank.connection.close()
+        async with AsyncExitStack() as ends:  # All of them, whatever one of them has to say.
+            ends.callback(self.bank.connection.close)
+            ends.callback(self._operator.shutdown)
+            ends.push_async_callback(self.operate, operator_leave)
+            ends.push_async_callback(self._simulator_server.stop)
+            for worker in self.workers:
+                ends.push_async_callback(worker.stop)
+            for upstream in self._scripted:
+                ends.push_async_callback(upstream.stop)
+            for process in self._processes:
+                ends.callback(process.kill)
 
     async def worker(self, *, timing: Timing = TIMING, **changes: Any) -> Worker:
         """Start one more worker, with these of its settings changed."""

@@ -33,6 +33,8 @@ class Peer:
     async def send(self, *pieces: bytes) -> None:
         """Send each piece in a round of the loop of its own."""
         for piece in pieces:
+            if self.writer.transport.is_closing():
+                raise ConnectionResetError  # As drain says it; uvloop's write says RuntimeError.
             self.writer.write(piece)
             await self.writer.drain()
             await asyncio.sleep(0)
