@@ -152,6 +152,8 @@ class Relaying:
                 raise
         finally:
             call.beyond_cuts()
+            if call.cut_reason == "deadline" and call.route is not None:
+                self._runtime.sending.broke(call)  # It trickled, and was never done.
         if not call.exchange.status or call.has_begun_early:  # It was cut.
             raise call.unfinished() if call.was_sent else errors.server_draining()
 
