@@ -29,6 +29,8 @@ class Framework:
 PROGRAMS = {
     "LangChain": Framework((PYTHON, FRAMEWORKS, "langchain"), calls=6),
     "LlamaIndex": Framework((PYTHON, FRAMEWORKS, "llamaindex"), calls=5, asks_again=2),
+    # It pings before it is used, and has each text embedded by itself.
+    "Dify": Framework((PYTHON, FRAMEWORKS, "dify"), calls=6),
     "LiteLLM": Framework((PYTHON, FRAMEWORKS, "litellm"), calls=4),
     "LangChain.js": Framework(("node", NODE / "langchain.mjs"), calls=4),
     "AI SDK": Framework(("node", NODE / "ai_sdk.mjs"), calls=12, asks_again=2),

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import requests
 
 BASE_URL, API_KEY, POOR_KEY = (os.environ[n] for n in ("BASE_URL", "API_KEY", "POOR_KEY"))
 MODEL, EMBEDDING = os.environ["MODEL"], "text-embedding-3-small"
 COMPLETING = "gpt-3.5-turbo-instruct"
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -30,17 +31,19 @@ REFUSED = {
 
 
 class Counted:
-    """How many requests really leave this process; the frameworks share one HTTP library."""
+    """How many requests really leave this process, through the libraries that frameworks have."""
 
     def __init__(self) -> None:
         self.sent = 0
-        plain = httpx.HTTPTransport.handle_request
+        for sender, name in ((httpx.HTTPTransport, "handle_request"), (requests.Session, "send")):
+            setattr(sender, name, self._counting(getattr(sender, name)))
 
-        def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+    def _counting(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
             self.sent += 1
-            return plain(transport, request)
+            return send(*arguments, **named)
 
-        httpx.HTTPTransport.handle_request = handle
+        return counted
 
 
 COUNTED = Counted()
@@ -155,6 +158,46 @@ def litellm() -> dict[str, Any]:
     }
 
 
+def dify() -> dict[str, Any]:
+    from dify_plugin.entities.model.message import (  # Slow: only who is asked for.
+        PromptMessageTool,
+        UserPromptMessage,
+    )
+    from dify_plugin.interfaces.model.openai_compatible import llm, text_embedding
+
+    # What Dify counts itself, where a stream tells no usage, it would fetch from elsewhere.
+    plain = {"_get_num_tokens_by_gpt2": lambda _, text: len(text)}
+    chat = type("Chat", (llm.OAICompatLargeLanguageModel,), plain)([])
+    vectors = type("Vectors", (text_embedding.OAICompatEmbeddingModel,), plain)([])
+    told = WEATHER["function"]
+    tools = [PromptMessageTool(**told)]
+
+    def terms(key: str = API_KEY) -> dict[str, str]:
+        modes = {"mode": "chat", "context_size": "8192", "function_calling_type": "tool_call"}
+        return {"endpoint_url": BASE_URL, "api_key": key, **modes}
+
+    def ask(key: str = API_KEY, model: str = MODEL, **fields: Any) -> Any:
+        hello = [UserPromptMessage(content="Hello")]
+        return chat._invoke(model, terms(key), hello, {}, **fields)
+
+    chat.validate_credentials(MODEL, terms())
+    answer, asked = ask(stream=False), ask(stream=False, tools=tools)
+    embedded = vectors._invoke(EMBEDDING, terms(), ["one", "two"])
+    return {
+        "chat": {
+            "text": answer.message.content,
+            "usage": [answer.usage.prompt_tokens, answer.usage.completion_tokens],
+        },
+        "stream": {"text": "".join(chunk.delta.message.content for chunk in ask(stream=True))},
+        "tools": [
+            {"name": one.function.name, "args": json.loads(one.function.arguments)}
+            for one in asked.message.tool_calls
+        ],
+        "embeddings": [len(one) for one in embedded.embeddings],
+        **refusals(lambda key, model: ask(key, model, stream=False)),
+    }
+
+
 if __name__ == "__main__":
-    framework = {"langchain": langchain, "llamaindex": llamaindex, "litellm": litellm}[sys.argv[1]]
-    print(json.dumps(framework()))
+    programs = {each.__name__: each for each in (dify, langchain, litellm, llamaindex)}
+    print(json.dumps(programs[sys.argv[1]]()))
