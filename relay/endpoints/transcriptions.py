@@ -48,8 +48,9 @@ USUAL_BYTES_PER_SECOND: Final = 8_000
 TOKENS_PER_SECOND: Final = 10
 # At the usual speed somebody says a few words a second.
 WRITTEN_TOKENS_PER_SECOND: Final = 5
-# Nobody speaks faster for long.
+# Nobody speaks faster for long; but models make up some words where little was said.
 FASTEST_CHARACTERS_PER_SECOND: Final = 25
+MADE_UP_CHARACTERS: Final = 125
 # No model reads a longer prompt: what is beyond it is cut off, or refused.
 MAX_PROMPT_TOKENS: Final = 16_000
 # Nothing is sent without a hold, even if there is no sound in the file.
@@ -368,7 +369,8 @@ def _least_milliseconds(text: str) -> int:
     ]
     if ends:
         return max(ends)
-    return -(-len(text) * 1_000 // FASTEST_CHARACTERS_PER_SECOND)
+    spoken = max(0, len(text) - MADE_UP_CHARACTERS)
+    return -(-spoken * 1_000 // FASTEST_CHARACTERS_PER_SECOND)
 
 
 def _by_duration(

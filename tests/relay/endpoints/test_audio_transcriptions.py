@@ -10,6 +10,7 @@ import pytest
 
 from billing.pricing import audio_bound_milliseconds
 from relay.bodies.uploads import READ_AHEAD_BYTES
+from relay.endpoints.transcriptions import MADE_UP_CHARACTERS
 from relay.simulator.sounds import silence_make
 from tests.adversary.gateway import MODEL, USD, Gateway, until
 from tests.adversary.upstream import STREAM_HEAD, end, json_response
@@ -264,7 +265,7 @@ SUBTITLES = "1\n00:00:00,000 --> 00:00:04,500\nHi\n\n2\n00:00:05,000 --> 01:00:0
 
 
 TRANSCRIPTS = {
-    "x" * 2_500: 100_000,
+    "x" * (2_500 + MADE_UP_CHARACTERS): 100_000,
     SUBTITLES: 3_600_250,
     "WEBVTT\n\n00:00.000 --> 00:59.000\nHi\n": 59_000,
 }
@@ -291,6 +292,18 @@ async def test_a_transcript_is_believed_before_a_header(gateway: Gateway) -> Non
     for record, milliseconds in zip(records, TRANSCRIPTS.values(), strict=True):
         assert record.charge_nano_usd == -(-milliseconds * HEARD_SECOND_NANO_USD // 1_000)
         assert (record.usage_source, record.flags[0]) == ("estimated", "doubted_duration")
+
+
+async def test_a_short_sound_with_made_up_words_costs_what_it_lasts(gateway: Gateway) -> None:
+    text = b"Thank you for watching, and do not forget to subscribe to our channel!"
+    reply = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+    await media_says(gateway, reply % len(text) + text)
+    sound = ("file", "a.m4a", (SAMPLES / "moov_first.m4a").read_bytes())
+    body = form(MODEL_FIELD, ("response_format", "text"), sound)
+    assert (await send_form(gateway, await gateway.customer(USD), PATH, body)).status == 200
+    record = await gateway.record()
+    assert record.units == {"input_audio_milliseconds": 1_564}
+    assert record.flags == []
 
 
 LARGE = form(("model", SCRIPTED_EAR), ("file", "a.mp3", bytes(24 * 2**20)), ("language", "en"))
