@@ -27,6 +27,7 @@ TESTS = tuple(
 )
 FORGOTTEN = (ENGINE + "test_rules.py", "tests/faults/test_forgotten_commits.py")
 CLOCKS = (ENGINE + "test_rules.py", "tests/faults/test_clocks.py")
+LIMITS = (ENGINE + "test_spend_limits.py", ENGINE + "test_limit_months.py")
 HANGS_SECONDS = 150
 SOURCES = ("accounts", "billing", "console", "gateway", "relay", "tests")
 
@@ -217,6 +218,77 @@ MUTANTS = (
         "        return end == 0\n",
         "        return True\n",
         FORGOTTEN,
+    ),
+    Mutant("limit_not_leased", "growing.py", "    if rooms:\n", "    if not rooms:\n", LIMITS),
+    Mutant(
+        "limit_or_wallet",
+        "funds.py",
+        "return min(enough) if len(enough) == len(amounts) else None",
+        "return max(enough, default=None)",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_use_forgotten_at_close",
+        "giving.py",
+        "        changes.limits[period_id][1] += spent\n",
+        "",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_never_exceeded",
+        "shipping.py",
+        "dict.fromkeys(period_ids, (excess, 0))",
+        "dict.fromkeys(period_ids, (0, 0))",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_spared_late_settlements",
+        "shipping.py",
+        "dict.fromkeys(period_ids, (0, charge))",
+        "dict.fromkeys(period_ids, (0, 0))",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_not_in_the_journal",
+        "worker.py",
+        "            limits=hold.lease.limits,\n",
+        "",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_window_never_over",
+        "growing.py",
+        "return taken != {",
+        "return not taken and taken != {",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_anew_in_another_zone",
+        "limit_rooms.py",
+        "(p.period_start = running.a OR p.cut_short",
+        "(p.period_start = running.a OR false",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_lowered_later",
+        "lease_book.py",
+        "if any(map(lease.takes_of, narrower)):",
+        "if not narrower:",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_recall_of_others_money_only",
+        "lease_book.py",
+        "if not limit_id or lease.takes_of(limit_id):",
+        "if not limit_id:",
+        LIMITS,
+    ),
+    Mutant(
+        "limit_recall_notified_only",
+        "limit_rooms.py",
+        "UPDATE billing_spendlimitperiod SET short_at = clock_timestamp() WHERE id = ANY(%s)",
+        "UPDATE billing_spendlimitperiod SET short_at = NULL WHERE id = ANY(%s)",
+        LIMITS,
     ),
 )
 

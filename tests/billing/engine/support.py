@@ -117,6 +117,22 @@ class Bank:
         )
         return LimitTerms(limit_id, "organization", per)
 
+    def cap_set(self, organization_id: int, limit: LimitTerms, cap: int) -> None:
+        """As the operator does it: while no worker leases of it."""
+        with self.connection.transaction():
+            self.connection.execute(
+                "SELECT 1 FROM billing_wallet WHERE organization_id = %s FOR UPDATE",
+                [organization_id],
+            )
+            self.connection.execute(
+                "UPDATE billing_spendlimit SET cap_nano_usd = %s WHERE id = %s", [cap, limit.id]
+            )
+            self.connection.execute(
+                "UPDATE billing_spendlimitperiod SET cap_nano_usd = %(cap)s, over_nano_usd ="
+                " greatest(0, leased_nano_usd + used_nano_usd - %(cap)s) WHERE limit_id = %(id)s",
+                {"cap": cap, "id": limit.id},
+            )
+
     def window(self, limit: LimitTerms) -> tuple[int, int, int]:
         """What is leased, used and over in the window of the limit that began last."""
         leased, used, over = self.row(

@@ -25,11 +25,27 @@ from hypothesis.stateful import (
 )
 from typing_extensions import override
 
-from billing.engine import EngineUnavailable, Hold, InsufficientQuota, Timing
+from billing.engine import (
+    EngineUnavailable,
+    Hold,
+    InsufficientQuota,
+    OutcomeUnknown,
+    Timing,
+    spend_limits_load,
+)
 from billing.engine.database import Database
+from billing.engine.spend_limits import LimitTerms
 from billing.engine.sweeper import DatabaseClock, sweep
+from billing.windows import PERS
 from tests.billing.engine.faulty import Fate, Faults, FaultyEngine
-from tests.billing.engine.support import DONE, Bank, call_of, request, settings_for
+from tests.billing.engine.support import (
+    DONE,
+    Bank,
+    bounded_by,
+    call_of,
+    request,
+    settings_for,
+)
 
 T = TypeVar("T")
 TIMING = Timing(
@@ -57,6 +73,9 @@ FATES = st.one_of(
 # The tests set expiries back by a day; how late leases may close is not what they look at.
 A_LONG_TIME = 1e6
 AMOUNTS = st.sampled_from([1, 30, 100, 250, 900])
+# Which of its organization's two limits bound a call, and what they begin with.
+BOUNDS = st.sampled_from([(), (0,), (1,), (0, 1)])
+CAPS = (700, 300)
 
 
 class Histories(RuleBasedStateMachine):
@@ -74,6 +93,10 @@ class Histories(RuleBasedStateMachine):
         self.granted: dict[int, int] = {}
         self.open: list[tuple[FaultyEngine, Hold, Any]] = []
         self.expected: dict[Any, tuple[str, int, int]] = {}  # Request id -> outcome, charge, org.
+        self.limits: dict[int, list[LimitTerms]] = {}
+        self.caps: dict[int, int] = {}
+        self.bounded: dict[Any, list[int]] = {}  # Request id -> the limits in which it counts.
+        self.may_be_over = False
 
     def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
@@ -84,6 +107,13 @@ class Histories(RuleBasedStateMachine):
             organization = self.bank.organization(1_000, strict=strict)
             self.organizations.append((organization, strict))
             self.granted[organization] = 1_000
+            self.limits[organization] = [
+                self.bank.limit(organization, cap, per=per)
+                for cap, per in zip(CAPS, PERS[::3], strict=True)
+            ]
+            self.caps |= {
+                limit.id: cap for limit, cap in zip(self.limits[organization], CAPS, strict=True)
+            }
         self.start()
 
     @rule()
@@ -102,19 +132,57 @@ class Histories(RuleBasedStateMachine):
     def deliver_late_messages(self) -> None:
         self.run(self.faults.deliver())
 
-    @rule(index=st.integers(0, 2), which=st.integers(0, 1), wanted=AMOUNTS, least=AMOUNTS)
-    def open_call(self, index: int, which: int, wanted: int, least: int) -> None:
+    @rule(
+        index=st.integers(0, 2),
+        which=st.integers(0, 1),
+        wanted=AMOUNTS,
+        least=AMOUNTS,
+        bounds=BOUNDS,
+    )
+    def open_call(
+        self, index: int, which: int, wanted: int, least: int, bounds: tuple[int, ...]
+    ) -> None:
         engine = self.engines[index % len(self.engines)]
-        organization, _ = self.organizations[which]
+        organization, strict = self.organizations[which]
+        limits = [self.limits[organization][number] for number in bounds]
         try:
             asked = request(organization, max(wanted, least), min(wanted, least))
-            hold = self.run(engine.hold_open(asked))
+            bound = bounded_by(organization, *limits) if limits else None
+            hold = self.run(engine.hold_open(asked, bound))
         except (InsufficientQuota, EngineUnavailable):
             return
         call = call_of(organization)
         engine.call_opened(hold, call)
         self.open.append((engine, hold, call))
         self.expected[call.request_id] = "lost", 0, organization
+        self.bounded[call.request_id] = [limit.id for limit in limits]
+        if strict and not self.may_be_over:
+            for limit in limits:
+                assert self.gone(limit) <= self.caps[limit.id]
+
+    def gone(self, limit: LimitTerms) -> int:
+        """What calls have spent of the limit, or hold and may spend yet."""
+        held = {call.request_id: hold.amount_nano_usd for _, hold, call in self.open}
+        return sum(
+            held.get(request_id, self.expected[request_id][1])
+            for request_id, limits in self.bounded.items()
+            if limit.id in limits
+        )
+
+    @rule(which=st.integers(0, 1), number=st.integers(0, 1), cap=st.sampled_from([0, 300, 1_500]))
+    def change_cap(self, which: int, number: int, cap: int) -> None:
+        """As billing.limits.spend_limit_set does it; who has a connection hears of it."""
+        organization, _ = self.organizations[which]
+        limit = self.limits[organization][number]
+        self.run(asyncio.to_thread(self.bank.cap_set, organization, limit, cap))
+        self.may_be_over |= cap < self.caps[limit.id]
+        self.caps[limit.id] = cap
+        for engine in self.engines:
+            try:
+                table = self.run(engine.leases_database.run(spend_limits_load))
+            except OutcomeUnknown:
+                continue
+            engine.limits_load(table)
 
     @rule(index=st.integers(0, 9), cost=AMOUNTS)
     def settle_call(self, index: int, cost: int) -> None:
@@ -147,6 +215,7 @@ class Histories(RuleBasedStateMachine):
     @rule(index=st.integers(0, 2))
     def declare_lost(self, index: int) -> None:
         """The database gives a worker up while it lives: as after a long stall."""
+        self.may_be_over = True  # What its calls have promised is charged all the same.
         engine = self.engines[index % len(self.engines)]
         query = "UPDATE billing_worker SET expires_at = now() - interval '1 day' WHERE id = ANY(%s)"
         self.run(asyncio.to_thread(self.bank.connection.execute, query, [engine.serving()]))
@@ -191,7 +260,19 @@ class Histories(RuleBasedStateMachine):
         self.run(last.stop(10))
         self.check_everything()
 
+    def check_limits(self) -> None:
+        for limit in [limit for limits in self.limits.values() for limit in limits]:
+            used, leased = self.bank.row(
+                "SELECT coalesce(sum(used_nano_usd), 0)::bigint,"
+                " coalesce(sum(leased_nano_usd), 0)::bigint"
+                " FROM billing_spendlimitperiod WHERE limit_id = %s",
+                limit.id,
+            )
+            assert (used, leased) == (self.gone(limit), 0)
+            assert self.bank.spent_of(limit) == used
+
     def check_everything(self) -> None:
+        self.check_limits()
         assert self.bank.findings(retain=A_LONG_TIME) == []
         assert list((self.folder / "journals").iterdir()) == []
         for organization, strict in self.organizations:

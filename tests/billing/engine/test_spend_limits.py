@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -21,6 +22,7 @@ from billing.engine import (
     SpendLimitReached,
     SpendLimitTable,
     spend_limits_load,
+    transactions,
 )
 from billing.engine.spend_limits import LimitTerms
 from billing.windows import Per
@@ -190,6 +192,20 @@ async def test_what_was_refused_is_served_when_room_comes_back(bank: Bank, tmp_p
                 await asyncio.sleep(0.001)
         assert settle(one, hold, HOLD // 2) == HOLD // 2
         assert settle(two, await waiting, HOLD // 2) == HOLD // 2
+
+
+async def test_a_recall_of_room_is_stored_until_the_next_renewals(
+    engine: MoneyEngine, bank: Bank
+) -> None:
+    """A notification may be lost: who renews is told which limit is short."""
+    organization = bank.organization(RICH)
+    limit = bank.limit(organization, HOLD - 1)
+    await reached(engine, organization, bounded_by(organization, limit))
+    (worker,) = engine._workers
+    renewing = partial(transactions.renew, worker_id=worker.id, timing=CALM, report={})
+    renewal = await engine.leases_database.run(renewing)
+    assert renewal is not None
+    assert renewal.recalls == [(organization, limit.id)]
 
 
 @pytest.mark.parametrize("cap", [None, 3 * HOLD, 10 * HOLD])
