@@ -136,7 +136,7 @@ async def rooms_move(
 ) -> list[tuple[int, int]]:
     """Add so much to what of each window is in leases, and to what was used.
 
-    Returns the limits of which somebody ran short just now, and what each has left.
+    Returns the limits of which somebody ran short just now, and what each has again.
     """
     if not changes:
         return []
@@ -156,14 +156,15 @@ async def rooms_move(
             SHORT_SECONDS,
         ],
     )
-    return [(limit_id, left) for limit_id, left, is_short in await cursor.fetchall() if is_short]
+    rows = await cursor.fetchall()
+    return [(limit_id, left) for limit_id, left, is_short in rows if is_short and left > 0]
 
 
 async def tell_the_short(connection: Connection, limits: Sequence[tuple[int, int]]) -> None:
     """Room came back: whoever ran short of it lately need not wait for the next try."""
     await connection.execute(
         "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
-        [CHANNEL, [f"room {max(0, left)} {limit_id}" for limit_id, left in limits]],
+        [CHANNEL, [f"room {left} {limit_id}" for limit_id, left in limits]],
     )
 
 

@@ -49,8 +49,10 @@ class SpendLimitAdmin(ServiceAdmin):
     search_fields = ("organization__slug", "project__slug", "api_key__prefix")
     search_help_text = "Organization, project or key"
     ordering = ("-id",)
-    fieldsets = ((None, {"fields": (("scope_name", "state"), ("cap", "per"), ("use", "created"))}),)
-    readonly_fields = ("scope_name", "cap", "use", "state", "created")
+    fieldsets = (
+        (None, {"fields": (("scope_name", "state"), ("cap", "per"), ("use_line", "created"))}),
+    )
+    readonly_fields = ("scope_name", "cap", "use_line", "state", "created")
     actions_detail = ("remove",)
     actions_row = ("remove",)
 
@@ -70,6 +72,10 @@ class SpendLimitAdmin(ServiceAdmin):
         anew = f"anew {moment(state.resets_at)} UTC" if state.resets_at else "never anew"
         used = f"{usd_text(state.used_nano_usd)} ({state.used_percent} %)"
         return used, f"{usd_text(state.left_nano_usd)} left, {anew}"
+
+    @column("Used now")
+    def use_line(self, row: SpendLimit) -> str:
+        return ", ".join(part for part in self.use(row) if part)
 
     @column("State", label={IN_FORCE: "success", REMOVED: "info"})
     def state(self, row: SpendLimit) -> str:
@@ -138,13 +144,15 @@ class SpendLimitAdmin(ServiceAdmin):
 
 @admin.register(SpendLimitPeriod)
 class SpendLimitPeriodAdmin(UnboundedAdmin):
-    list_display = ("limit", "begins", "ends", "cap", "used", "leased")
+    list_display = ("limit", "begins", "ends", "cap", "used", "leased", "over")
     list_select_related = ("limit__organization", "limit__project", "limit__api_key")
     search_fields = ("limit__organization__slug",)
     search_help_text = "Organization"
     ordering = ("-id",)
-    fieldsets = ((None, {"fields": (("limit", "cap"), ("begins", "ends"), ("used", "leased"))}),)
-    readonly_fields = ("limit", "cap", "begins", "ends", "used", "leased")
+    fieldsets = (
+        (None, {"fields": (("limit", "cap"), ("begins", "ends"), ("used", "leased", "over"))}),
+    )
+    readonly_fields = ("limit", "cap", "begins", "ends", "used", "leased", "over")
 
     @column("From (UTC)")
     def begins(self, row: SpendLimitPeriod) -> str:
@@ -158,10 +166,14 @@ class SpendLimitPeriodAdmin(UnboundedAdmin):
     def cap(self, row: SpendLimitPeriod) -> SafeString:
         return usd(row.cap_nano_usd)
 
-    @column("Used")
+    @column("Spent of closed leases")
     def used(self, row: SpendLimitPeriod) -> SafeString:
         return usd(row.used_nano_usd)
 
-    @column("Set aside")
+    @column("In open leases")
     def leased(self, row: SpendLimitPeriod) -> SafeString:
         return usd(row.leased_nano_usd)
+
+    @column("Beyond the limit")
+    def over(self, row: SpendLimitPeriod) -> SafeString:
+        return usd(row.over_nano_usd)

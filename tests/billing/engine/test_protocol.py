@@ -11,6 +11,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -177,12 +178,12 @@ class Histories(RuleBasedStateMachine):
         self.run(asyncio.to_thread(self.bank.cap_set, organization, limit, cap))
         self.may_be_over |= cap < self.caps[limit.id]
         self.caps[limit.id] = cap
+        self.run(self.hear_of_limits())
+
+    async def hear_of_limits(self) -> None:
         for engine in self.engines:
-            try:
-                table = self.run(engine.leases_database.run(spend_limits_load))
-            except OutcomeUnknown:
-                continue
-            engine.limits_load(table)
+            with suppress(OutcomeUnknown):
+                engine.limits_load(await engine.leases_database.run(spend_limits_load))
 
     @rule(index=st.integers(0, 9), cost=AMOUNTS)
     def settle_call(self, index: int, cost: int) -> None:
