@@ -4,15 +4,11 @@ Billed by the usage of the reply, tokens or a duration; where it has none, by th
 reply or, failing that, the file itself names; where none does, by the file's size.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
-from io import StringIO
-from typing import Any, Final, Literal
+from typing import Final
 
-import msgspec
 from typing_extensions import override
 
 from billing.prices.catalog import Quote
@@ -20,11 +16,9 @@ from billing.pricing import (
     INPUT_AUDIO,
     MAX_AUDIO_BYTES,
     MAX_UNITS,
-    AbsurdUsage,
     PriceTerms,
     UsageBounds,
     audio_bound_milliseconds,
-    milliseconds,
     transcription_bound_tokens,
     usage_from_transcription,
 )
@@ -32,25 +26,25 @@ from relay.bodies.fields import NAMESPACED, missing
 from relay.bodies.forms import FormReader
 from relay.bodies.uploads import Upload, upload_of
 from relay.endpoints.base import Closer, Handler, StreamMeter, is_event_stream
-from relay.endpoints.event_meter import EventMeter, Told
 from relay.endpoints.media_prices import Ways, reserve_ways, tokens_usage, units_usage
-from relay.errors import RelayError
+from relay.endpoints.transcripts import (
+    TranscriptAnswer,
+    TranscriptStreamMeter,
+    least_milliseconds,
+    told_milliseconds,
+    transcript_answer,
+)
 from relay.exchange import Exchange
-from relay.metering.meter import MAX_TEXT_CHARACTERS
 from relay.metering.reservation import FlatReservation, HoldPolicy
 from relay.metering.settlement import Measure, Reading, reported_usage
 from relay.metering.tokenizer import estimate_tokens
 from relay.upstream import BodyStream, UpstreamResponse
-from relay.upstream_errors import from_upstream_event
 
 # Where nothing tells how long a sound is: 64 kbit/s, as most recordings of speech have.
 USUAL_BYTES_PER_SECOND: Final = 8_000
 TOKENS_PER_SECOND: Final = 10
 # At the usual speed somebody says a few words a second.
 WRITTEN_TOKENS_PER_SECOND: Final = 5
-# Nobody speaks faster for long; but models make up some words where little was said.
-FASTEST_CHARACTERS_PER_SECOND: Final = 25
-MADE_UP_CHARACTERS: Final = 125
 # No model reads a longer prompt: what is beyond it is cut off, or refused.
 MAX_PROMPT_TOKENS: Final = 16_000
 # Nothing is sent without a hold, even if there is no sound in the file.
@@ -59,8 +53,6 @@ _SINGLE: Final = frozenset(
     {"model", "response_format", "stream", "language", "prompt", "temperature", *NAMESPACED}
 )
 _TEXTS: Final = frozenset({"text", "srt", "vtt"})
-_SUBTITLE_END: Final = re.compile(r"--> (?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})")
-_MARKUP: Final = re.compile(rb"\s*<(?:!doctype|html|\?xml)", re.IGNORECASE)
 
 
 class TranscriptionRequest:
@@ -123,79 +115,6 @@ class SoundReservation(FlatReservation):
     def output_cap(self, *, amount_nano_usd: int, strict: bool) -> int | None:
         """How long the sound may turn out to be when its end has come."""
         return self.most_milliseconds if strict else None
-
-
-class TranscriptAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    kind: Literal["completion", "error", "unreadable"]
-    usage: object = None
-    duration: object = None
-    text: str = ""
-    error: RelayError | None = None
-    upstream_id: str | None = None
-    served_tier: str | None = None
-    body: bytes | None = None
-    ids: tuple[str, ...] = ()
-
-    def output_text(self) -> str:
-        return self.text
-
-
-class _Document(msgspec.Struct, gc=False):
-    error: Any = None
-    text: Any = None
-    usage: Any = None
-    duration: Any = None
-
-
-# Seconds may have a fraction, and no float may come near money.
-_decode: Final = msgspec.json.Decoder(_Document, float_hook=Decimal).decode
-
-
-def transcript_answer(body: bytes, *, may_be_text: bool) -> TranscriptAnswer:
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        return TranscriptAnswer(kind="unreadable")
-    try:
-        document = _decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        if may_be_text and body and not _MARKUP.match(body):
-            return TranscriptAnswer(kind="completion", text=text)
-        return TranscriptAnswer(kind="unreadable")
-    if document.error:
-        return TranscriptAnswer(kind="error", error=from_upstream_event(document.error))
-    if not isinstance(document.text, str):
-        return TranscriptAnswer(kind="completion" if may_be_text else "unreadable", text=text)
-    return TranscriptAnswer(
-        kind="completion",
-        usage=document.usage or None,
-        duration=document.duration,
-        text=document.text,
-    )
-
-
-class TranscriptStreamMeter(EventMeter):
-    ending_types = frozenset({"transcript.text.done"})
-    duration: object = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._text = StringIO()
-        self._written = 0
-
-    @override
-    def see(self, told: Told, kind: str) -> None:
-        if kind in self.ending_types:
-            self.output_seen = True
-        elif kind.endswith(".delta") and isinstance(told.delta, str):
-            self.output_seen = True
-            self._written += len(told.delta)
-            if self._written <= MAX_TEXT_CHARACTERS:
-                self._text.write(told.delta)
-
-    @override
-    def output_text(self) -> str:
-        return self._text.getvalue()
 
 
 class TranscriptionsHandler(Handler[TranscriptionRequest]):
@@ -266,14 +185,14 @@ class TranscriptionsHandler(Handler[TranscriptionRequest]):
         text = reading.output_text()
         if isinstance(reading, TranscriptStreamMeter) and not (text or produced):
             return Measure(flags=flags)
-        told = _told_milliseconds(reading.duration)
+        told = told_milliseconds(reading.duration)
         if told is not None and terms.prices_unit(INPUT_AUDIO):
             return Measure(units_usage({INPUT_AUDIO: told}), "upstream", flags)
         length = told or request.usual_milliseconds
         if told is None and request.measured_milliseconds is None:
             flags = (*flags, "guessed_duration")
         elif told is None and request.upload.form.counted_milliseconds is None:
-            least = _least_milliseconds(text)
+            least = least_milliseconds(text)
             if length < least:
                 length, flags = least, (*flags, "doubted_duration")
         return _by_duration(request, length, text, terms, flags)
@@ -346,31 +265,6 @@ def _reserve(request: TranscriptionRequest, quote: Quote, organization_id: int) 
         service_tier=None,
     )
     return SoundReservation(hold=flat.hold, most_milliseconds=most)
-
-
-def _told_milliseconds(duration: object) -> int | None:
-    """What the reply says of the sound; some of its versions say it as a text."""
-    if isinstance(duration, str):
-        try:
-            duration = Decimal(duration)
-        except ArithmeticError:
-            return None
-    try:
-        return milliseconds(duration) or None
-    except AbsurdUsage:
-        return None
-
-
-def _least_milliseconds(text: str) -> int:
-    """No sound with this transcript is shorter: of subtitles, the last one ends no earlier."""
-    ends = [
-        ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1_000 + int(thousandths)
-        for hours, minutes, seconds, thousandths in _SUBTITLE_END.findall(text)
-    ]
-    if ends:
-        return max(ends)
-    spoken = max(0, len(text) - MADE_UP_CHARACTERS)
-    return -(-spoken * 1_000 // FASTEST_CHARACTERS_PER_SECOND)
 
 
 def _by_duration(

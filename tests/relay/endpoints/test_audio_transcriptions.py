@@ -10,7 +10,7 @@ import pytest
 
 from billing.pricing import audio_bound_milliseconds
 from relay.bodies.uploads import READ_AHEAD_BYTES
-from relay.endpoints.transcriptions import MADE_UP_CHARACTERS
+from relay.endpoints.transcripts import MADE_UP_CHARACTERS
 from relay.simulator.sounds import silence_make
 from tests.adversary.gateway import MODEL, USD, Gateway, until
 from tests.adversary.upstream import STREAM_HEAD, end, json_response
