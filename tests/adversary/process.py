@@ -60,6 +60,12 @@ class WorkerProcess:
             os.close(ready)
         assert announced, self.log_file.read_text("utf-8", "replace")[-4000:]
 
+    async def stop(self) -> None:
+        """As the supervisor does: it settles all, and gives everything back."""
+        assert self._process is not None
+        self._process.terminate()
+        await asyncio.to_thread(self._process.wait, START_SECONDS)
+
     def kill(self) -> None:
         """`kill -9`; a second one does nothing."""
         if self._process is not None:
