@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
@@ -54,6 +55,8 @@ from console.presentation import moment
 
 ACTIVE, EXPIRED, REVOKED = "Active", "Expired", "Revoked"
 STATE_LABELS = {ACTIVE: "success", EXPIRED: "warning", REVOKED: "danger"}
+# What the first call may name where the key may name anything.
+EXAMPLE_MODEL = "gpt-4o-mini"
 
 
 class ExpiryField(forms.CharField):
@@ -234,6 +237,8 @@ class ApiKeyAdmin(ServiceAdmin):
             "opts": self.opts,
             "title": "Your new API key",
             "issued": issued,
+            "base_url": settings.PUBLIC_URL,
+            "model": (issued.api_key.allowed_models or [EXAMPLE_MODEL])[0],
             "row_url": change_url(issued.api_key),
         }
         return TemplateResponse(

@@ -125,7 +125,12 @@ def test_a_key_is_shown_once_and_kept_nowhere(
     assert "no-store" in response["cache-control"]
     row = ApiKey.objects.get()
     key = str(response.context["issued"].key)
-    assert f'<code id="api-key">{key}</code>' in response.content.decode()
+    page = response.content.decode()
+    assert f'<code id="api-key">{key}</code>' in page
+    assert page.count(f"{settings.PUBLIC_URL}/v1") == 4  # In curl, Python, Node.js and for apps.
+    assert page.count(key) == 4
+    assert page.count("gpt-4o&quot;") == page.count("gpt-4o-mini") == 0
+    assert page.count('"gpt-4o"') == 3
     assert bytes(row.digest) == key_digest(key, pepper=settings.KEY_PEPPER)
     assert row.allowed_models == ["gpt-4o", "gpt-4o-mini"]
     assert row.allowed_networks == ["10.0.0.0/8", "192.0.2.1/32"]
