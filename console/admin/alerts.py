@@ -22,7 +22,6 @@ from billing.alerts import (
 )
 from billing.models import Alert, AlertRule
 from console.admin.base import (
-    ServiceAdmin,
     UnboundedAdmin,
     actor_of,
     button,
@@ -31,13 +30,16 @@ from console.admin.base import (
     column,
     link,
     list_url,
-    require,
 )
 from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
     Confirmation,
     FormPage,
+    Question,
     RowField,
     UsdField,
+    confirm_view,
     data_of,
     done,
     form_view,
@@ -71,7 +73,7 @@ class AlertForm(forms.Form):
 
 
 @admin.register(AlertRule)
-class AlertRuleAdmin(ServiceAdmin):
+class AlertRuleAdmin(AddPageAdmin):
     list_display = ("owner", "kind_label", "line", "state", "created")
     list_filter = (("organization", AutocompleteSelectFilter),)
     list_select_related = ("organization",)
@@ -131,10 +133,7 @@ class AlertRuleAdmin(ServiceAdmin):
         return f"{row.crossings:,} times"
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Add an alert",
             submit="Add alert",
@@ -158,18 +157,13 @@ class AlertRuleAdmin(ServiceAdmin):
             )
             return done(request, "The alert is on.", change_url(rule))
 
-        return form_view(self, request, page, add)
+        return page, add
 
     def has_send_test_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return self.has_remove_permission(request, object_id)
 
     def has_remove_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        if not self.may_change(request):
-            return False
-        if object_id is None:  # For the list, which asks once for all its rows.
-            return True
-        rule = self.find(request, object_id)
-        return rule is not None and rule.removed_at is None
+        return self.may_change_row(request, object_id, lambda rule: rule.removed_at is None)
 
     @button("Send a test", icon="send", variant=ActionVariant.DEFAULT)
     def send_test(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
@@ -193,21 +187,18 @@ class AlertRuleAdmin(ServiceAdmin):
     @button("Remove", icon="notifications_off", variant=ActionVariant.DANGER)
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         rule = self.row(request, object_id)
-        page = FormPage(
+        question = Question(
             title="Remove this alert?",
             submit="Remove",
-            form=Confirmation(data_of(request)),
             intro="Nothing is told by it any more, not even what waits to be told.",
-            back=change_url(rule),
-            about=rule,
             danger=True,
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             alert_rule_remove(rule_id=rule.pk, actor=actor_of(request), now=timezone.now())
-            return done(request, "The alert is off.", page.back)
+            return "The alert is off."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, rule, question, act)
 
 
 @admin.register(Alert)

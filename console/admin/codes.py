@@ -7,25 +7,31 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from billing.credit.codes import MAX_CODES_PER_BATCH, CreatedCodes, code_batch_revoke, codes_create
+from billing.credit.codes import MAX_CODES_PER_BATCH, code_batch_revoke, codes_create
 from billing.models import CodeBatch
 from console.admin.base import (
-    ServiceAdmin,
     actor_of,
     button,
     change_url,
     column,
     list_url,
-    require,
 )
-from console.admin.form_pages import Confirmation, FormPage, UsdField, data_of, done, form_view
+from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
+    FormPage,
+    Question,
+    UsdField,
+    confirm_view,
+    data_of,
+    shown_once,
+)
 from console.admin.keys import ExpiryField
 from console.presentation import moment, usd
 
@@ -51,7 +57,7 @@ class CodesForm(forms.Form):
 
 
 @admin.register(CodeBatch)
-class CodeBatchAdmin(ServiceAdmin):
+class CodeBatchAdmin(AddPageAdmin):
     list_display = ("name_and_note", "worth", "redeemed", "state", "expires", "created")
     search_fields = ("note",)
     search_help_text = "Note"
@@ -110,10 +116,7 @@ class CodeBatchAdmin(ServiceAdmin):
         return moment(row.revoked_at)
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Make redemption codes",
             submit="Make codes",
@@ -131,53 +134,34 @@ class CodeBatchAdmin(ServiceAdmin):
                 actor=actor_of(request),
                 now=timezone.now(),
             )
-            return self._shown_once(request, created)
+            context = {
+                "title": f"{created.batch.count:,} new codes",
+                "created": created,
+                "text": "\n".join(created.codes),
+                "row_url": change_url(created.batch),
+            }
+            return shown_once(self, request, "console/codes_created.html", context)
 
-        return form_view(self, request, page, create)
-
-    def _shown_once(self, request: HttpRequest, created: CreatedCodes) -> HttpResponseBase:
-        # In the answer itself: a redirect would have to keep the codes somewhere in between.
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"{created.batch.count:,} new codes",
-            "created": created,
-            "text": "\n".join(created.codes),
-            "row_url": change_url(created.batch),
-        }
-        return TemplateResponse(
-            request,
-            "console/codes_created.html",
-            context,
-            headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
-        )
+        return page, create
 
     def has_revoke_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        if not self.may_change(request):
-            return False
-        if object_id is None:  # For the list, which asks once for all its rows.
-            return True
-        batch = self.find(request, object_id)
-        return batch is not None and batch.revoked_at is None
+        return self.may_change_row(request, object_id, lambda batch: batch.revoked_at is None)
 
     @button("Revoke", icon="block", variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         batch = self.row(request, object_id)
-        page = FormPage(
+        question = Question(
             title=f"Revoke {batch}?",
             submit="Revoke for ever",
-            form=Confirmation(data_of(request)),
             intro="Codes that nobody has redeemed yet become worthless at once. Credit that came"
             " from the others stays where it is.",
-            back=change_url(batch),
-            about=batch,
             danger=True,
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             unused = code_batch_revoke(
                 batch_id=batch.pk, actor=actor_of(request), now=timezone.now()
             )
-            return done(request, f"{unused:,} codes of {batch} are revoked.", page.back)
+            return f"{unused:,} codes of {batch} are revoked."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, batch, question, act)

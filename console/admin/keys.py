@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from typing_extensions import override
@@ -32,7 +31,6 @@ from accounts.api_keys import (
 from accounts.models import ApiKey
 from accounts.moments import InvalidMoment, expiry_parse, span_parse
 from console.admin.base import (
-    ServiceAdmin,
     actor_of,
     button,
     change_url,
@@ -40,16 +38,18 @@ from console.admin.base import (
     column,
     link,
     list_url,
-    require,
 )
 from console.admin.form_pages import (
-    Confirmation,
+    Act,
+    AddPageAdmin,
     FormPage,
+    Question,
     RowField,
     WordsField,
+    confirm_view,
     data_of,
-    done,
     form_view,
+    shown_once,
 )
 from console.presentation import moment
 
@@ -141,7 +141,7 @@ class StateFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ServiceAdmin):
+class ApiKeyAdmin(AddPageAdmin):
     list_display = ("key_and_name", "project_link", "state", "scope_names", "expires", "created")
     list_filter = (StateFilter, ("organization", AutocompleteSelectFilter))
     list_select_related = ("organization", "project__organization")
@@ -204,10 +204,7 @@ class ApiKeyAdmin(ServiceAdmin):
         return moment(row.revoked_at)
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Issue an API key",
             submit="Issue key",
@@ -228,41 +225,25 @@ class ApiKeyAdmin(ServiceAdmin):
             issued = api_key_issue(terms=terms, actor=actor_of(request), now=timezone.now())
             return self._shown_once(request, issued)
 
-        return form_view(self, request, page, issue)
+        return page, issue
 
     def _shown_once(self, request: HttpRequest, issued: IssuedApiKey) -> HttpResponseBase:
-        # In the answer itself: a redirect would have to keep the key somewhere in between.
         context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": "Your new API key",
             "issued": issued,
             "base_url": settings.PUBLIC_URL,
             "model": (issued.api_key.allowed_models or [EXAMPLE_MODEL])[0],
             "row_url": change_url(issued.api_key),
         }
-        return TemplateResponse(
-            request,
-            "console/key_issued.html",
-            context,
-            headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
-        )
+        return shown_once(self, request, "console/key_issued.html", context)
 
     def has_revoke_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        if not self.may_change(request):
-            return False
-        if object_id is None:  # For the list, which asks once for all its rows.
-            return True
-        api_key = self.find(request, object_id)
-        return api_key is not None and api_key.revoked_at is None
+        return self.may_change_row(request, object_id, lambda key: key.revoked_at is None)
 
     def has_rotate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        if not self.may_change(request):
-            return False
-        if object_id is None:  # As for revoking.
-            return True
-        api_key = self.find(request, object_id)
-        return api_key is not None and key_state(api_key, now=timezone.now()) == ACTIVE
+        return self.may_change_row(
+            request, object_id, lambda key: key_state(key, now=timezone.now()) == ACTIVE
+        )
 
     @button("Rotate", icon="autorenew", variant=ActionVariant.DEFAULT)
     def rotate(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
@@ -291,22 +272,19 @@ class ApiKeyAdmin(ServiceAdmin):
     @button("Revoke", icon="block", variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         api_key = self.row(request, object_id)
-        page = FormPage(
+        question = Question(
             title=f"Revoke {api_key}?",
             submit="Revoke for ever",
-            form=Confirmation(data_of(request)),
             intro="Calls with it are refused with status 401 within a second."
             " It cannot be brought back; issue a new key instead.",
-            back=change_url(api_key),
-            about=api_key,
             danger=True,
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             api_key_revoke(prefix=api_key.prefix, actor=actor_of(request), now=timezone.now())
-            return done(request, f"{api_key} is revoked.", page.back)
+            return f"{api_key} is revoked."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, api_key, question, act)
 
 
 def key_state(key: ApiKey, *, now: dt.datetime) -> str:

@@ -17,16 +17,16 @@ from billing.models import Plan, PlanSubscription
 from billing.prices.plans import plan_create, plan_subscribe
 from console.admin.base import (
     ReadOnlyAdmin,
-    ServiceAdmin,
     actor_of,
     button,
     change_url,
     column,
     link,
     list_url,
-    require,
 )
 from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
     Confirmation,
     FormPage,
     RowField,
@@ -51,7 +51,7 @@ class SubscriptionForm(forms.Form):
 
 
 @admin.register(Plan)
-class PlanAdmin(ServiceAdmin):
+class PlanAdmin(AddPageAdmin):
     list_display = ("name_and_slug", "discount_list", "subscriber_count", "created")
     search_fields = ("slug", "name")
     search_help_text = "Name or slug"
@@ -84,10 +84,7 @@ class PlanAdmin(ServiceAdmin):
         return f"{row.subscribers:,}"
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Create a plan",
             submit="Create plan",
@@ -105,7 +102,7 @@ class PlanAdmin(ServiceAdmin):
             )
             return done(request, f"The plan {plan} is there.", change_url(plan))
 
-        return form_view(self, request, page, create)
+        return page, create
 
     def has_subscribe_permission(
         self,

@@ -25,15 +25,21 @@ from billing.prices.feeds import (
     price_import_reject,
 )
 from console.admin.base import (
-    ServiceAdmin,
     actor_of,
     button,
     change_url,
     column,
     list_url,
-    require,
 )
-from console.admin.form_pages import Confirmation, FormPage, data_of, done, form_view
+from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
+    FormPage,
+    Question,
+    confirm_view,
+    data_of,
+    done,
+)
 from console.presentation import moment
 
 FORMAT_LABELS = {"tollgate": "Tollgate's price book", "litellm": "LiteLLM's price map"}
@@ -54,7 +60,7 @@ class ImportForm(forms.Form):
 
 
 @admin.register(PriceImport)
-class PriceImportAdmin(ServiceAdmin):
+class PriceImportAdmin(AddPageAdmin):
     list_display = ("name_and_source", "counts", "state_label", "created")
     search_fields = ("source",)
     search_help_text = "Source"
@@ -111,10 +117,7 @@ class PriceImportAdmin(ServiceAdmin):
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", lines))
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Import prices",
             submit="Compare",
@@ -133,47 +136,41 @@ class PriceImportAdmin(ServiceAdmin):
             )
             return done(request, "The feed was compared.", change_url(pending))
 
-        return form_view(self, request, page, compare)
+        return page, compare
 
     def has_approve_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        row = self.find(request, object_id)
-        return self.may_change(request) and (row is None or row.state == PriceImport.State.WAITING)
+        return self.may_change_row(
+            request, object_id, lambda row: row.state == PriceImport.State.WAITING
+        )
 
-    def has_reject_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return self.has_approve_permission(request, object_id)
+    has_reject_permission = has_approve_permission
 
     @button("Approve", icon="check", variant=ActionVariant.PRIMARY)
     def approve(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         row = self.row(request, object_id)
-        page = FormPage(
+        question = Question(
             title=f"Take over {len(row.changes):,} prices?",
             submit="Take over",
-            form=Confirmation(data_of(request)),
             intro="They count for calls from now on; past calls stay as they were charged.",
-            back=change_url(row),
-            about=row,
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             price_import_approve(import_id=row.pk, actor=actor_of(request), now=timezone.now())
-            return done(request, "The prices count from now on.", page.back)
+            return "The prices count from now on."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, row, question, act)
 
     @button("Reject", icon="close", variant=ActionVariant.DEFAULT)
     def reject(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         row = self.row(request, object_id)
-        page = FormPage(
+        question = Question(
             title="Reject this import?",
             submit="Reject",
-            form=Confirmation(data_of(request)),
             intro="Nothing changes.",
-            back=change_url(row),
-            about=row,
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             price_import_reject(import_id=row.pk, actor=actor_of(request), now=timezone.now())
-            return done(request, "The import is rejected.", page.back)
+            return "The import is rejected."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, row, question, act)

@@ -24,8 +24,16 @@ from billing.money import PPM
 from billing.prices.discounts import discount_set
 from billing.prices.services import price_set, unit_usd_from_text
 from billing.pricing import DENOMINATIONS, denomination
-from console.admin.base import ServiceAdmin, actor_of, column, link, list_url, require
-from console.admin.form_pages import FormPage, FractionField, RowField, data_of, done, form_view
+from console.admin.base import actor_of, column, link, list_url
+from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
+    FormPage,
+    FractionField,
+    RowField,
+    data_of,
+    done,
+)
 from console.presentation import count, fraction, moment
 
 CURRENT, PAST, FUTURE = "Current", "Past", "Future"
@@ -117,7 +125,7 @@ class PeriodFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types
         return queryset.filter(periods.get(self.value(), Q()))
 
 
-class DatedAdmin(ServiceAdmin):
+class DatedAdmin(AddPageAdmin):
     """Rows with a period."""
 
     @column("State", label=STATE_LABELS)
@@ -232,10 +240,7 @@ class PriceAdmin(DatedAdmin):
         )
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Set a price",
             submit="Set from now on",
@@ -260,7 +265,7 @@ class PriceAdmin(DatedAdmin):
             )
             return done(request, f"{price.model} has a new price.", page.back)
 
-        return form_view(self, request, page, act)
+        return page, act
 
 
 @admin.register(Discount)
@@ -305,10 +310,7 @@ class DiscountAdmin(DatedAdmin):
         return fraction(row.fraction_ppm)
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Set a discount",
             submit="Set from now on",
@@ -329,7 +331,7 @@ class DiscountAdmin(DatedAdmin):
             )
             return done(request, f"{fraction(discount.fraction_ppm)} from now on.", page.back)
 
-        return form_view(self, request, page, act)
+        return page, act
 
 
 def period_state(row: Price | Discount, *, now: dt.datetime) -> str:
