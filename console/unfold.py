@@ -38,7 +38,7 @@ NAVIGATION = [
             {
                 "title": "Health",
                 "icon": "ecg_heart",
-                "link": reverse_lazy("admin:billing_callhour_health"),
+                "link": reverse_lazy("console_health"),
                 "permission": _may_view("billing_callhour"),
             },
         ]

@@ -5,6 +5,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from console import pages, status
+from console.admin import margins
 from console.payments import views as payments
 
 urlpatterns = [
@@ -20,6 +21,7 @@ urlpatterns = [
     path("payments/thanks", payments.thanks, name="payment_thanks"),
     path("payments/cancelled", payments.cancelled, name="payment_cancelled"),
     path("webhooks/<slug:provider>", payments.webhook, name="payment_webhook"),
+    path("admin/health/", admin.site.admin_view(margins.health), name="console_health"),
     path("admin/", admin.site.urls),
     path("", include("console.api.urls")),
 ]

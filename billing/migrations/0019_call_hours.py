@@ -29,6 +29,8 @@ class Migration(migrations.Migration):
                 ('first_token_counts', models.JSONField(default=dict)),
             ],
             options={
+                'verbose_name': 'hour of calls',
+                'verbose_name_plural': 'margins',
                 'constraints': [models.UniqueConstraint(fields=('hour', 'channel', 'model'), name='call_hour_is_one_per_channel_and_model'), models.CheckConstraint(condition=models.Q(('attempts_failed__gte', 0), ('calls__gte', 0), ('charge_nano_usd__gte', 0), ('failed__gte', 0), ('official_cost_nano_usd__gte', 0), ('served__gte', 0), ('unearned_cost_nano_usd__gte', 0), ('upstream_cost_nano_usd__gte', 0)), name='call_hour_numbers_are_not_negative')],
             },
         ),

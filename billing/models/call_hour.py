@@ -28,6 +28,8 @@ class CallHour(models.Model):
     first_token_counts = models.JSONField(default=dict)
 
     class Meta:
+        verbose_name = "hour of calls"
+        verbose_name_plural = "margins"
         constraints = [
             models.UniqueConstraint(
                 name="call_hour_is_one_per_channel_and_model", fields=["hour", "channel", "model"]

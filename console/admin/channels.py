@@ -90,7 +90,7 @@ class ChannelAdmin(ChannelChanges, ChannelTermsPage):
         "shares",
         "credential",
         "cost",
-        "checks",
+        "answers",
     )
     search_fields = ("name", "base_url")
     search_help_text = "Name or base URL"
@@ -161,6 +161,14 @@ class ChannelAdmin(ChannelChanges, ChannelTermsPage):
         return format_html_join(
             "", '<div><i class="tg-dot tg-inline tg-{2}"></i>{0}: {1}</div>', lines
         )
+
+    @column("Answers")
+    def answers(self, row: Channel) -> SafeString | str:
+        """The same in short, for the list; who points at it reads it all."""
+        made = [one for one in row.credentials.all() if hasattr(one, "check_made")]
+        lines = ((one.label, *_found(one.check_made)) for one in made)
+        short = '<div title="{1}"><i class="tg-dot tg-inline tg-{2}"></i>{0}</div>'
+        return format_html_join("", short, lines) if made else "-"
 
     @column("Alarm below")
     def balance_low(self, row: Channel) -> str:

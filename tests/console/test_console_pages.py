@@ -47,7 +47,7 @@ from tests.factories import (
 
 PAYLOAD = "<script>alert(1)</script>"
 CREDENTIAL = "sk-upstream-credential-that-nobody-may-see"
-HEALTH = "/admin/billing/callhour/health/"
+HEALTH = "/admin/health/"
 MODELS = sorted(model._meta.label_lower.replace(".", "_") for model in admin.site._registry)
 
 

@@ -17,7 +17,7 @@ from tests.billing.usage.test_call_hours import attempt
 from tests.factories import make_usage_record, make_user, now
 
 PAGE = reverse("admin:billing_callhour_changelist")
-HEALTH = reverse("admin:billing_callhour_health")
+HEALTH = reverse("console_health")
 DAY = dt.timedelta(days=1)
 
 
