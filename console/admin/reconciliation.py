@@ -20,12 +20,14 @@ from relay.models import Reconciliation
 from relay.reconciliation import reconcile
 
 DRIFT, AGREES = "Drift", "Agrees"
+DAY = {"placeholder": "2026-01-31"}
+UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
 class ReconcileForm(forms.Form):
     channel = RowField(Reconciliation, "channel")
-    first = forms.DateField(label="From (UTC)", widget=UnfoldAdminSingleDateWidget)
-    last = forms.DateField(label="To, included", widget=UnfoldAdminSingleDateWidget)
+    first = forms.DateField(label="From (UTC)", widget=UnfoldAdminSingleDateWidget(attrs=DAY))
+    last = forms.DateField(label="To, included", widget=UnfoldAdminSingleDateWidget(attrs=DAY))
 
 
 class DriftFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types.
@@ -85,7 +87,7 @@ class ReconciliationAdmin(AddPageAdmin):
 
     @column("Day (UTC)", header=True)
     def day_and_model(self, row: Reconciliation) -> list[str]:
-        return [row.day.isoformat(), self.model_name(row)]
+        return [row.day.isoformat().replace("-", UNBROKEN_HYPHEN), self.model_name(row)]
 
     @column("Day (UTC)")
     def day_of(self, row: Reconciliation) -> str:
@@ -115,11 +117,11 @@ class ReconciliationAdmin(AddPageAdmin):
     def output_pair(self, row: Reconciliation) -> str:
         return _pair(row.output_tokens, row.upstream_output_tokens)
 
-    @column("Cost by our records")
+    @column("Cost, ours")
     def our_cost(self, row: Reconciliation) -> SafeString | str:
         return "-" if row.cost_nano_usd is None else usd(row.cost_nano_usd)
 
-    @column("Cost by upstream's")
+    @column("Cost, upstream's")
     def upstream_cost(self, row: Reconciliation) -> SafeString | str:
         return "-" if row.upstream_cost_nano_usd is None else usd(row.upstream_cost_nano_usd)
 

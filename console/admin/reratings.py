@@ -36,14 +36,15 @@ from console.admin.form_pages import (
 from console.presentation import count, fraction, moment, usd, usd_text
 
 Terms = Rerating.Terms
+DAY = {"placeholder": "2026-01-31"}
 STATE_LABELS = {"Waiting": "info", "Running": "warning", "Done": "success", "Dropped": ""}
 # More lines than anybody reads; the sums are of all of them.
 SHOWN_LINES = 200
 
 
 class RerateForm(forms.Form):
-    first_day = forms.DateField(label="From (UTC)", widget=UnfoldAdminSingleDateWidget)
-    last_day = forms.DateField(label="To, included", widget=UnfoldAdminSingleDateWidget)
+    first_day = forms.DateField(label="From (UTC)", widget=UnfoldAdminSingleDateWidget(attrs=DAY))
+    last_day = forms.DateField(label="To, included", widget=UnfoldAdminSingleDateWidget(attrs=DAY))
     organization = RowField(Rerating, "organization", required=False, help_text="Empty: everybody.")
     model = forms.CharField(
         required=False,
