@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from typing import cast
+from collections.abc import Coroutine
+from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
 
@@ -38,11 +39,10 @@ class Gateway:
     def __init__(self, control_plane: Application) -> None:
         self.relay = RelayApplication(fallback=Health(control_plane, problems=self.problems))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        else:
-            await self.relay(scope, receive, send)
+            return self._lifespan(receive, send)
+        return self.relay(scope, receive, send)
 
     async def start(self) -> None:
         await self.relay.start()

@@ -126,22 +126,19 @@ class OpenCall:
         Raises InsufficientQuota, RelayError.
         """
         self._engine, self._reservation = engine, reservation
-        hold = self._hold = await self._hold_open(engine, reservation)
+        caller, request = self.principal, reservation.hold
+        bounds = engine.limits.organizations.get(caller.organization_id)
+        project_id, family_id = caller.project_id, caller.api_key_family_id
+        limits = None if bounds is None else bounds.of(project_id, family_id)
+        try:
+            hold = engine.hold_now(request, limits) or await engine.hold_open(request, limits)
+        except EngineUnavailable:
+            raise errors.store_unavailable() from None
+        self._hold = hold
         if not hold.strict:
             self.covered_characters = reservation.covered_characters
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut, "deadline")
         return hold
-
-    async def _hold_open(self, engine: MoneyEngine, reservation: Reservation) -> Hold:
-        caller = self.principal
-        bounds = engine.limits.organizations.get(caller.organization_id)
-        try:
-            if bounds is None:
-                return await engine.hold_open(reservation.hold)
-            limits = bounds.of(caller.project_id, caller.api_key_family_id)
-            return await engine.hold_open(reservation.hold, limits)
-        except EngineUnavailable:
-            raise errors.store_unavailable() from None
 
     def output_cap(self) -> int | None:
         """How long each answer may be for the money that is held; None: as long as it likes."""
@@ -306,6 +303,12 @@ class OpenCall:
         log["usage_source"] = price.usage_source
         if price.flags:
             log["flags"] = price.flags
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its record is as safe as the operator demands: mostly that it is written."""
+        assert self._hold is not None, "the call has no hold"
+        return self._hold.kept is None
 
     async def kept(self) -> None:
         """Wait until the record is as safe as the operator demands, before the last byte goes out.

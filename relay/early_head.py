@@ -16,7 +16,7 @@ from relay.metering.meter import KEEP_ALIVE
 
 
 class EarlyHead:
-    """Around the wait for upstream's own head: `async with EarlyHead(call, pause_seconds=15):`."""
+    """Around the wait for a stream: `async with EarlyHead(call, pause_seconds=15):`."""
 
     def __init__(self, call: OpenCall, *, pause_seconds: float) -> None:
         """A pause of 0 seconds is none: nothing is sent."""
@@ -27,7 +27,7 @@ class EarlyHead:
 
     async def __aenter__(self) -> Self:
         call = self._call
-        if self._pause_seconds and call.request.stream and call.handler.can_begin_early:
+        if self._pause_seconds and call.handler.can_begin_early:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._pause_seconds, self._begin)
         return self

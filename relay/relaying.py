@@ -243,7 +243,10 @@ class Relaying:
 
     async def _relay(self, call: OpenCall, candidates: list[ChannelRoute]) -> None:
         sending = self._runtime.sending
-        async with EarlyHead(call, pause_seconds=self._runtime.settings.keep_alive_seconds):
+        if call.request.stream:
+            async with EarlyHead(call, pause_seconds=self._runtime.settings.keep_alive_seconds):
+                response, attempt = await sending.send(call, candidates)
+        else:
             response, attempt = await sending.send(call, candidates)
         well = False
         try:
@@ -287,7 +290,8 @@ async def _relay_body(call: OpenCall, response: UpstreamResponse) -> None:
         call.hand_out(answer.ids)
     outcome = "client_left" if call.exchange.has_left() else "completed"
     call.settle(outcome, call.price(answer, produced=False), status=OK)
-    await call.kept()
+    if not call.is_kept:
+        await call.kept()
     headers = client_headers(response.header)
     await call.exchange.answer(OK, headers, call.restored(answer.body or body))
 

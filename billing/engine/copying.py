@@ -96,7 +96,8 @@ def _row(worker_id: bytes, offset: int, record: Settled) -> bytes:
     # fmt: off
     fixed = _ROW.pack(
         len(COLUMNS),
-        _UUID, call.request_id.bytes, _UUID, worker_id, _UUID, record.lease_id.bytes,
+        _UUID, call.request_id.int.to_bytes(16), _UUID, worker_id,
+        _UUID, record.lease_id.int.to_bytes(16),
         _INT8, offset,
         _INT8, call.organization_id, _INT8, call.project_id, _INT8, call.api_key_id,
         _INT8, call.price_id, _INT8, call.discount_ppm,
@@ -116,16 +117,18 @@ def _row(worker_id: bytes, offset: int, record: Settled) -> bytes:
             fixed,
             _NULL if first_byte_ms is None else _INTEGER.pack(_INT4, first_byte_ms),
             _NULL if first_token_ms is None else _INTEGER.pack(_INT4, first_token_ms),
-            _repeated_text(call.api_key_prefix),
-            _repeated_text(call.endpoint),
-            _repeated_text(call.model),
-            _repeated_text(call.upstream_model),
-            _repeated_text(call.channel),
-            _repeated_text(outcome.outcome),
-            _repeated_text(outcome.usage_source),
-            _repeated_text(outcome.service_tier),
-            _repeated_text(call.credential),
-            _repeated_text(call.route_reason),
+            _repeated_texts(
+                call.api_key_prefix,
+                call.endpoint,
+                call.model,
+                call.upstream_model,
+                call.channel,
+                outcome.outcome,
+                outcome.usage_source,
+                outcome.service_tier,
+                call.credential,
+                call.route_reason,
+            ),
             _sized(outcome.upstream_request_id.encode()),
             _sized(_JSONB_VERSION + _encode_json(outcome.units)),
             _texts(outcome.flags),
@@ -144,8 +147,9 @@ def _sized(data: bytes) -> bytes:
 
 
 @lru_cache(4096)
-def _repeated_text(text: str) -> bytes:
-    return _sized(text.encode())
+def _repeated_texts(*texts: str) -> bytes:
+    """One column after another; the calls of one key to one model have them in common."""
+    return b"".join([_sized(text.encode()) for text in texts])
 
 
 @lru_cache(256)

@@ -68,13 +68,21 @@ class MoneyEngine:
 
     # --- What the relay uses ---------------------------------------------------------------------
 
-    async def hold_open(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold:
-        """Raises InsufficientQuota, SpendLimitReached, EngineUnavailable."""
+    def hold_now(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold | None:
+        """The hold, if there is money at hand, as nearly always. Raises EngineUnavailable."""
         if not self._workers:
             raise EngineUnavailable(self._problem)
         worker = self._workers[-1]
-        hold = worker.hold_now(request, limits) or await worker.hold_open(request, limits)
-        self._owners[hold] = worker
+        if (hold := worker.hold_now(request, limits)) is not None:
+            self._owners[hold] = worker
+        return hold
+
+    async def hold_open(self, request: HoldRequest, limits: LimitSet | None = None) -> Hold:
+        """Raises InsufficientQuota, SpendLimitReached, EngineUnavailable."""
+        if (hold := self.hold_now(request, limits)) is None:
+            worker = self._workers[-1]
+            hold = await worker.hold_open(request, limits)
+            self._owners[hold] = worker
         return hold
 
     def hold_extend(self, hold: Hold, amount_nano_usd: int) -> int:
@@ -100,7 +108,7 @@ class MoneyEngine:
     async def kept(self, hold: Hold) -> None:
         """Wait until a settled call's record is as safe as the operator demands.
 
-        Raises JournalFailed: the reply must be cut, though the call is recorded and charged.
+        Raises JournalFailed: the reply must be cut, though the call is charged.
         """
         if hold.kept is not None:
             await hold.kept
@@ -123,10 +131,8 @@ class MoneyEngine:
 
     def problems(self) -> list[str]:
         """Why no hold could be opened now; empty when all is well."""
-        if self._stopping.is_set():
-            return ["stopping"]
-        if not self._workers:
-            return [self._problem]
+        if self._stopping.is_set() or not self._workers:
+            return ["stopping" if self._stopping.is_set() else self._problem]
         worker = self._workers[-1]
         if worker.retired or now() >= worker.fence:
             return ["the leases are not renewed: is PostgreSQL reachable?"]

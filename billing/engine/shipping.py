@@ -148,11 +148,12 @@ async def spend(
 
 def _charges(batch: Batch) -> dict[UUID, int]:
     """What the batch spends of each lease."""
-    charges: dict[UUID, int] = {}
+    charges: dict[int, int] = {}  # To find a UUID in a dict takes calls, to find a number none.
     for _, record in batch.records:
         if record.charge_nano_usd:
-            charges[record.lease_id] = charges.get(record.lease_id, 0) + record.charge_nano_usd
-    return charges
+            lease = record.lease_id.int
+            charges[lease] = charges.get(lease, 0) + record.charge_nano_usd
+    return {UUID(int=lease): charge for lease, charge in charges.items()}
 
 
 async def _exceed(

@@ -5,6 +5,7 @@ metered field that is there twice is refused, because upstream might read the ot
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -94,6 +95,8 @@ _METERED: Final[Decoders] = {
 
 
 NOTHING: Final = Raw()
+SEPARATOR: Final = "\0"
+REMEMBERED_CHARACTERS: Final = 1000
 
 
 class _Fields(msgspec.Struct):
@@ -121,12 +124,24 @@ class _Fields(msgspec.Struct):
 _decode: Final = msgspec.json.Decoder(_Fields).decode
 
 
+@lru_cache(1024)
+def _is_odd(names: str) -> bool:
+    """Whether one of them may be there twice, or is none that anybody may send.
+
+    Requests of one client have the same names. If a separator is part of a name, so be it: what is
+    there twice is there twice, too, when it is in two parts.
+    """
+    each = names.split(SEPARATOR)
+    return len(set(each)) != len(each) or not DESTINATIONS.isdisjoint(each)
+
+
 def parse_chat(body: bytes) -> ChatRequest:
     """Reads the body of POST /chat/completions. Raises InvalidRequest."""
     members = members_of(body)
-    names = {*map(str.__str__, members)}
+    names = SEPARATOR.join(members)
+    is_odd = _is_odd(names) if len(names) <= REMEMBERED_CHARACTERS else _is_odd.__wrapped__(names)
     # Where a name is there twice, or any value is not as it should be, each is looked at alone.
-    if len(names) != len(members) or not DESTINATIONS.isdisjoint(names):
+    if is_odd:
         return _parse_strictly(body, members)
     try:
         fields = _decode(body)

@@ -95,7 +95,8 @@ class Sending:
             call.exchange.log["route"] = decision.reason
             attempt = self._traffic.begin(route, model)
             try:
-                response = await self._send(call, route, cap)
+                response = await self._engine_of(route).send(self._request(call, route, cap))
+                call.first_byte_ms = call.exchange.elapsed_ms()
                 if response.status == OK:
                     return response, attempt
                 refused = await self._refused(call, route, response)
@@ -159,11 +160,6 @@ class Sending:
 
     def _engine_of(self, route: ChannelRoute) -> Upstream:
         return self._other_engine if route.proxy or route.http2 else self._engine
-
-    async def _send(self, call: OpenCall, route: ChannelRoute, cap: int | None) -> UpstreamResponse:
-        response = await self._engine_of(route).send(self._request(call, route, cap))
-        call.first_byte_ms = call.exchange.elapsed_ms()
-        return response
 
     async def _refused(
         self, call: OpenCall, route: ChannelRoute, response: UpstreamResponse

@@ -30,7 +30,7 @@ class UpstreamEngine(Upstream):
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._pools: dict[Destination, Pool] = {}
+        self._pools: dict[tuple[object, ...], Pool] = {}  # By the destination's key.
         self._is_closed = False
 
     @override
@@ -40,7 +40,7 @@ class UpstreamEngine(Upstream):
         Raises UpstreamError. Cancelling it at any point closes the connection it used.
         """
         destination, deadlines = request.destination, request.deadlines
-        pool = self._pools.get(destination) or self._add_pool(destination)
+        pool = self._pools.get(destination.key) or self._add_pool(destination)
         head = encode_head(request, authority=pool.authority)
         give_up_at = asyncio.get_running_loop().time() + deadlines.total_seconds
         connection = pool.take_idle()
@@ -61,12 +61,12 @@ class UpstreamEngine(Upstream):
             await pool.close()
 
     def statistics(self) -> dict[Destination, PoolStatistics]:
-        return {destination: pool.statistics() for destination, pool in self._pools.items()}
+        return {pool.destination: pool.statistics() for pool in self._pools.values()}
 
     def _add_pool(self, destination: Destination) -> Pool:
         if self._is_closed:
             raise ConnectFailed("The engine is closed.", sent=False)
-        pool = self._pools[destination] = Pool(destination, limits=self._limits)
+        pool = self._pools[destination.key] = Pool(destination, limits=self._limits)
         return pool
 
 

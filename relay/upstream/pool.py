@@ -53,7 +53,7 @@ class Pool:
 
     def __init__(self, destination: Destination, *, limits: Limits) -> None:
         self.authority = destination.authority
-        self._destination = destination
+        self.destination = destination
         self._server_name = (
             (destination.server_name or destination.host) if destination.tls else None
         )
@@ -193,7 +193,7 @@ class Pool:
         return connection
 
     async def _connect(self, patience: Patience) -> Connection:
-        destination, loop = self._destination, self._loop
+        destination, loop = self.destination, self._loop
         try:
             context = client_context(destination.ca_file) if destination.tls else None
             async with asyncio.timeout_at(self._stage_end(patience)):
@@ -223,4 +223,4 @@ class Pool:
     def _remember_session(self, connection: Connection, server_name: str) -> None:
         session = connection.tls_session()
         if session is not None:
-            client_context(self._destination.ca_file).remember(server_name, session)
+            client_context(self.destination.ca_file).remember(server_name, session)

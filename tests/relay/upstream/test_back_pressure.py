@@ -125,7 +125,7 @@ async def test_a_body_is_not_buffered_for_an_upstream_that_does_not_read(
         engine.send(call(upstream.destination, method=b"POST", body=body))
     )
     await until(lambda: engine.statistics().get(upstream.destination) is not None)
-    pool = engine._pools[upstream.destination]
+    pool = engine._pools[upstream.destination.key]
     await until(lambda: any(one._is_writing_paused for one in pool._connections))
     (connection,) = pool._connections
     for _ in range(20):

@@ -111,7 +111,7 @@ async def test_in_the_very_round_in_which_a_connection_is_handed_over(
     upstream = await serve(echo)
     engine = make_engine(connections_per_destination=1)
     await fetch(engine, upstream.destination)
-    pool = engine._pools[upstream.destination]
+    pool = engine._pools[upstream.destination.key]
     for gives_slot in (False, True):
         connection = pool.take_idle()
         assert connection is not None

@@ -71,7 +71,7 @@ async def test_calls_in_turn_share_a_connection(engine: UpstreamEngine, serve: S
 async def test_silent_connections_are_probed(engine: UpstreamEngine, serve: Serve) -> None:
     upstream = await serve(serve_hello)
     await fetch(engine, upstream.destination)
-    (connection,) = engine._pools[upstream.destination]._connections
+    (connection,) = engine._pools[upstream.destination.key]._connections
     ours = connection._transport.get_extra_info("socket")
     assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
@@ -235,7 +235,7 @@ async def test_who_is_handed_a_dying_connection_does_not_lose_the_place(
     await until(lambda: len(gate.waiting) == 1)
     gate.open()
     await warm
-    pool = engine._pools[upstream.destination]
+    pool = engine._pools[upstream.destination.key]
     connection = pool.take_idle()
     assert connection is not None
     targets = [b"/1", b"/2", b"/3"]
