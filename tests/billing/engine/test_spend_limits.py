@@ -216,6 +216,8 @@ async def test_a_changed_cap_counts_at_once(bank: Bank, tmp_path: Path, cap: int
     limits = bounded_by(organization, limit)
     async with running(settings_for(bank.url, tmp_path / "journals")) as engine:
         await load(engine)
+        # Its lease has all of the limit, and most of it is free.
+        engine.hold_release(await engine.hold_open(request(organization, 6 * HOLD), limits))
         hold = await engine.hold_open(request(organization, 2 * HOLD), limits)
         bank.connection.execute(
             "UPDATE billing_spendlimit SET cap_nano_usd = coalesce(%(cap)s, cap_nano_usd),"
