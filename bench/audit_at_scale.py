@@ -87,9 +87,9 @@ SELECT organization_id, 'top_up', sum(CASE WHEN open THEN grown ELSE spent END) 
 INSERT INTO billing_wallet (organization_id, strict, strict_always, balance_nano_usd, debt_nano_usd)
 SELECT organization_id, false, false, 5000000, 0 FROM billing_grant WHERE organization_id IN
        (SELECT id FROM scale_organization);
-INSERT INTO billing_lease (id, worker_id, organization_id, kind, state, version, granted_nano_usd,
+INSERT INTO billing_lease (id, worker_id, organization_id, state, version, granted_nano_usd,
     spent_nano_usd, usable_until, opened_at, closed_at)
-SELECT id, worker_id, organization_id, 'wallet', CASE WHEN open THEN 'open' ELSE 'closed' END, 6,
+SELECT id, worker_id, organization_id, CASE WHEN open THEN 'open' ELSE 'closed' END, 6,
        CASE WHEN open THEN grown ELSE spent END, spent, now() + interval '1 hour', now(),
        CASE WHEN open THEN NULL ELSE now() END
   FROM scale_book;

@@ -51,7 +51,7 @@ _STATES = """
       FROM billing_alertrule r
       JOIN billing_wallet w ON w.organization_id = r.organization_id
       LEFT JOIN (SELECT organization_id, sum(granted_nano_usd - spent_nano_usd) AS unspent
-                   FROM billing_lease WHERE state = 'open' AND kind = 'wallet'
+                   FROM billing_lease WHERE state = 'open'
                   GROUP BY organization_id) l ON l.organization_id = r.organization_id
      WHERE r.removed_at IS NULL AND r.kind IN ('low_balance', 'free_quota_used')
 """

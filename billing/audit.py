@@ -69,7 +69,7 @@ CHECKS = (
               FROM (SELECT organization_id, sum(amount_nano_usd) AS total FROM billing_ledgerentry
                      WHERE account = 'escrow' GROUP BY organization_id) e
               FULL JOIN (SELECT organization_id, sum(granted_nano_usd) AS granted
-                           FROM billing_lease WHERE state = 'open' AND kind = 'wallet'
+                           FROM billing_lease WHERE state = 'open'
                           GROUP BY organization_id) l USING (organization_id)
              WHERE coalesce(e.total, 0) <> coalesce(l.granted, 0)""",
     ),
@@ -81,8 +81,7 @@ CHECKS = (
               FROM billing_lease l
               LEFT JOIN (SELECT lease_id, sum(amount_nano_usd) AS total
                            FROM billing_leaseslice GROUP BY lease_id) s ON s.lease_id = l.id
-             WHERE l.kind = 'wallet'
-               AND coalesce(s.total, 0) <> CASE l.state WHEN 'open' THEN l.granted_nano_usd
+             WHERE coalesce(s.total, 0) <> CASE l.state WHEN 'open' THEN l.granted_nano_usd
                                                         ELSE 0 END""",
     ),
     Check(
@@ -113,7 +112,7 @@ CHECKS = (
               FROM (SELECT organization_id, sum(amount_nano_usd) AS total FROM billing_ledgerentry
                      WHERE account = 'revenue' GROUP BY organization_id) e
               FULL JOIN (SELECT organization_id, sum(spent_nano_usd) AS spent
-                           FROM billing_lease WHERE state = 'closed' AND kind = 'wallet'
+                           FROM billing_lease WHERE state = 'closed'
                           GROUP BY organization_id) l USING (organization_id)
               FULL JOIN (SELECT line.organization_id, sum(line.collected_nano_usd
                                 - coalesce(g.amount_nano_usd, 0)) AS total

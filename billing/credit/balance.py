@@ -20,8 +20,7 @@ _SUMMARY = """
         coalesce((SELECT balance_nano_usd FROM billing_wallet
                   WHERE organization_id = %(organization)s), 0)
         + coalesce((SELECT sum(granted_nano_usd - spent_nano_usd) FROM billing_lease
-                    WHERE organization_id = %(organization)s AND state = 'open'
-                    AND kind = 'wallet'), 0),
+                    WHERE organization_id = %(organization)s AND state = 'open'), 0),
         coalesce(sum(amount_nano_usd), 0),
         coalesce(sum(expired_nano_usd), 0),
         coalesce((SELECT reversed_nano_usd FROM billing_wallet
@@ -36,7 +35,7 @@ _GRANTS = """
             OVER (PARTITION BY s.lease_id ORDER BY s.position
                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS reaching
         FROM billing_leaseslice s JOIN billing_lease l ON l.id = s.lease_id
-        WHERE l.organization_id = %(organization)s AND l.state = 'open' AND l.kind = 'wallet'
+        WHERE l.organization_id = %(organization)s AND l.state = 'open'
     ), spent AS (
         SELECT grant_id, sum(greatest(0, least(amount_nano_usd, reaching))) AS nano_usd
         FROM slice WHERE grant_id IS NOT NULL GROUP BY grant_id
@@ -80,9 +79,7 @@ class GrantUse:
 
 def unspent_of_leases(organization: str) -> Combinable:
     """For lists: what open leases hold unspent, of the organization whose id that field has."""
-    leases = Lease.objects.filter(
-        organization_id=OuterRef(organization), state=Lease.State.OPEN, kind=Lease.Kind.WALLET
-    )
+    leases = Lease.objects.filter(organization_id=OuterRef(organization), state=Lease.State.OPEN)
     unspent = leases.values("organization_id").annotate(
         nano_usd=Sum(F("granted_nano_usd") - F("spent_nano_usd"))
     )

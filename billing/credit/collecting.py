@@ -53,7 +53,7 @@ def collect(demand: Demand, *, now: dt.datetime) -> Collected:
     rest = demand.amount_nano_usd - sum(taken.values())
     owed = rest if demand.may_owe and not wallet.strict else 0
     has_leases = Lease.objects.filter(
-        organization_id=demand.organization_id, state=Lease.State.OPEN, kind=Lease.Kind.WALLET
+        organization_id=demand.organization_id, state=Lease.State.OPEN
     ).exists()
     hopeless = 0 if has_leases else rest - owed
     column = f"{demand.part}_nano_usd"

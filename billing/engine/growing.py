@@ -232,9 +232,9 @@ WITH granting AS (
            (VALUES (1, 'wallet', -1), (2, 'escrow', 1)) AS leg(sequence, account, sign)
      WHERE taking.amount > 0
 )
-INSERT INTO billing_lease AS lease (id, worker_id, organization_id, kind, state, version,
+INSERT INTO billing_lease AS lease (id, worker_id, organization_id, state, version,
        granted_nano_usd, spent_nano_usd, usable_until, opened_at, limit_period_ids)
-SELECT taking.id, %(worker)s, taking.organization_id, 'wallet', 'open', taking.version + 1,
+SELECT taking.id, %(worker)s, taking.organization_id, 'open', taking.version + 1,
        taking.amount, 0,
        least(clock_timestamp() + make_interval(secs => %(age)s), taking.ends_at),
        clock_timestamp(), taking.period_ids::bigint[]

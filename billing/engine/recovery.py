@@ -78,9 +78,9 @@ async def readmit(
     )
     # Of an organization that is not there either, the records are set aside.
     await connection.execute(
-        "INSERT INTO billing_lease (id, worker_id, organization_id, kind, state, version,"
+        "INSERT INTO billing_lease (id, worker_id, organization_id, state, version,"
         " granted_nano_usd, spent_nano_usd, usable_until, opened_at, closed_at, limit_period_ids)"
-        " SELECT id, %s, organization_id, 'wallet', 'closed', 1, 0, 0,"
+        " SELECT id, %s, organization_id, 'closed', 1, 0, 0,"
         " clock_timestamp(), clock_timestamp(), clock_timestamp(), period_ids"
         " FROM jsonb_to_recordset(%s)"
         " AS named(id uuid, organization_id bigint, period_ids bigint[])"

@@ -53,11 +53,7 @@ class Worker(models.Model):
 
 
 class Lease(models.Model):
-    """Money of one wallet (or room in one spend limit) that one worker may spend on its own."""
-
-    class Kind(models.TextChoices):
-        WALLET = "wallet"
-        LIMIT = "limit"
+    """Money of one wallet, with room in spend limits, that one worker may spend on its own."""
 
     class State(models.TextChoices):
         OPEN = "open"
@@ -66,9 +62,6 @@ class Lease(models.Model):
     id = models.UUIDField(primary_key=True)
     worker = models.ForeignKey(Worker, models.PROTECT, related_name="leases")
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="leases")
-    kind = models.CharField(max_length=6, choices=Kind, default=Kind.WALLET)
-    limit_id = models.BigIntegerField(null=True)
-    period_start = models.DateTimeField(null=True)
     state = models.CharField(max_length=6, choices=State, default=State.OPEN)
     version = models.BigIntegerField(default=1)
     granted_nano_usd = models.BigIntegerField()
@@ -91,11 +84,6 @@ class Lease(models.Model):
             ),
             models.CheckConstraint(
                 name="lease_state_is_known", condition=Q(state__in=["open", "closed"])
-            ),
-            models.CheckConstraint(
-                name="lease_limit_iff_kind",
-                condition=Q(kind="wallet", limit_id__isnull=True, period_start__isnull=True)
-                | Q(kind="limit", limit_id__isnull=False, period_start__isnull=False),
             ),
         ]
         indexes = [

@@ -37,9 +37,9 @@ _ENGINE = """
         count(*) FILTER (WHERE state = 'live' AND expires_at > clock_timestamp()),
         count(*) FILTER (WHERE state = 'live' AND expires_at <= clock_timestamp()),
         count(*) FILTER (WHERE state = 'expired'),
-        (SELECT count(*) FROM billing_lease WHERE state = 'open' AND kind = 'wallet'),
+        (SELECT count(*) FROM billing_lease WHERE state = 'open'),
         (SELECT coalesce(sum(granted_nano_usd - spent_nano_usd), 0) FROM billing_lease
-         WHERE state = 'open' AND kind = 'wallet'),
+         WHERE state = 'open'),
         (SELECT count(*) FROM billing_setasiderecord WHERE resolved_at IS NULL),
         coalesce(max((report->>'ship_lag_ms')::bigint), 0),
         (SELECT count(DISTINCT posting) FROM billing_ledgerentry

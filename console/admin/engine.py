@@ -143,7 +143,7 @@ class LeaseAdmin(UnboundedAdmin):
     list_select_related = ("organization", "worker")
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": ("id", ("organization_link", "worker_link"), ("state_label", "kind"))}),
+        (None, {"fields": ("id", ("organization_link", "worker_link"), "state_label")}),
         ("Money", {"fields": (("granted", "spent"), "version")}),
         ("Time", {"fields": (("opened", "closed"), "usable")}),
     )

@@ -26,7 +26,6 @@ from tests.raw_sql import Break, Row, check_break, constraints_of, execute, inse
 NOW = dt.datetime(2026, 5, 17, 10, 30, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 SOME_ID = uuid.UUID(int=7)
-A_LIMIT = {"kind": "limit", "limit_id": 1, "period_start": NOW}
 
 BREAKS = [
     *money_in_rows.BREAKS,
@@ -99,11 +98,6 @@ BREAKS = [
     Break("lease_spent_within_granted", "billing_lease", {"spent_nano_usd": -1}),
     Break("lease_closed_keeps_nothing", "billing_lease", {"state": "closed"}),
     Break("lease_state_is_known", "billing_lease", {"state": "idle", "spent_nano_usd": 10}),
-    Break("lease_limit_iff_kind", "billing_lease", {"limit_id": 1}),
-    Break("lease_limit_iff_kind", "billing_lease", {"period_start": NOW}),
-    Break("lease_limit_iff_kind", "billing_lease", {"kind": "limit"}),
-    Break("lease_limit_iff_kind", "billing_lease", {**A_LIMIT, "limit_id": None}),
-    Break("lease_limit_iff_kind", "billing_lease", {**A_LIMIT, "kind": "wish"}),
     Break("lease_slice_position_is_unique", "billing_leaseslice", beside={}),
     Break("lease_slice_holds_money", "billing_leaseslice", {"amount_nano_usd": 0}),
     Break("lease_slice_holds_money", "billing_leaseslice", {"amount_nano_usd": -1}),
@@ -200,9 +194,6 @@ def valid_rows() -> dict[str, Row]:
             "id": SOME_ID,
             "worker_id": make_worker().pk,
             "organization_id": organization.pk,
-            "kind": "wallet",
-            "limit_id": None,
-            "period_start": None,
             "state": "open",
             "version": 1,
             "granted_nano_usd": 10,
