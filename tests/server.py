@@ -9,7 +9,9 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from pathlib import Path
 from types import FrameType
 from unittest.mock import patch
 from uuid import uuid4
@@ -73,6 +75,8 @@ os.environ.update(
     {
         "TEST_DATABASE_URL": _url,
         "TMPDIR": str(_directory),
+        # Node.js, too, is of the version that was locked.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DATABASE_URL": _url,
         "DATABASE_POOL_SIZE": "0",
         "DATA_DIR": str(_directory / "data"),
