@@ -136,6 +136,7 @@ def test_status_tells_the_processes(data: Path) -> None:
         "engine": None,
         "engine_problem": "The database does not run.",
         "engine_workers": [],
+        "upstream_drifts": None,
         "journals": [],
     }
 
