@@ -20,7 +20,7 @@ from bench.workshop import ROOT, Process, free_port
 
 MODELS = (CHAT, *(stream_model(50, pause) for pause in (20, 100)), stream_model(100, 100))
 INVENTED = 1000
-_CUSTOMERS = Path(__file__).with_name("tollgate_customers.py")
+_CUSTOMERS = Path("bench", "candidates", "tollgate_customers.py")
 # What a shell of its own has; settings of whoever runs the bench must not reach the gateway.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
@@ -57,7 +57,8 @@ class Tollgate(Candidate):
         )
         self._process.wait_for(lambda: bool(self._state().get("ready")), "Tollgate")
         pin(self.processes()[RELAY], self.bench.cores.gateway)
-        program = _CUSTOMERS.read_text()
+        # What was measured before may call its functions otherwise: it comes with a program, too.
+        program = (self._root / _CUSTOMERS).read_text()
         more = {"BENCH_MODELS": " ".join(MODELS), "BENCH_ORGANIZATIONS": str(self._organizations)}
         told = self.manage("shell", "--verbosity", "0", "--command", program, **more)
         customers = json.loads(told.splitlines()[-1])

@@ -1,7 +1,8 @@
 """Runs inside `manage.py shell` of the measured Tollgate: prices, money and keys for a bench.
 
-The shell executes this text, so that the measured code may be older than the bench. The environment
-names the models and how many organizations there are to be; the last line printed is JSON.
+The shell executes the text that is beside the measured code, which may be older than the bench. The
+environment names the models and how many organizations there are to be; the last line printed is
+JSON.
 """
 
 import json
