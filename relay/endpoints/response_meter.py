@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
+from typing_extensions import override
 
 from billing.identifiers import uuid7
 from relay.bodies.json_members import read_members, splice_members
-from relay.bodies.sse import Event, SseSplitter, plain_form, split_lines
+from relay.bodies.sse import Event, plain_form
 from relay.endpoints.response_answers import (
     Document,
     Item,
@@ -23,12 +24,11 @@ from relay.endpoints.response_answers import (
     error_code,
     with_our_error,
 )
+from relay.endpoints.typed_events import TypedEvents
 from relay.errors import RelayError, upstream_failed
-from relay.metering.meter import KEEP_ALIVE, MAX_TEXT_CHARACTERS
+from relay.metering.meter import MAX_TEXT_CHARACTERS
 from relay.upstream_errors import from_upstream_event
 
-# The last event repeats the whole response, pictures and all, and must be read whole.
-MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 _TERMINAL: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
@@ -52,83 +52,44 @@ _decode: Final = msgspec.json.Decoder(_StreamEvent).decode
 _decode_item: Final = msgspec.json.Decoder(Item).decode
 
 
-class ResponseStreamMeter:
-    is_event_stream = True
-    keep_alive = KEEP_ALIVE
-    is_between_events = True
-
+class ResponseStreamMeter(TypedEvents):
     def __init__(self, *, is_stored: bool = True) -> None:
+        super().__init__()
         self._is_stored = is_stored
-        self._splitter = SseSplitter(MAX_EVENT_BYTES)
         self._text = StringIO()
-        self._held = b""
         self._begun = b""  # The response as it was when it began.
         self._sequence_number = -1
-        self.characters = 0
-        self.done = False
-        self.error: RelayError | None = None
-        self.usage: object = None
-        self.output_seen = False
-        self.upstream_id: str | None = None
-        self.served_tier: str | None = None
         self.tools = ToolCalls()
-        self.ids: list[str] = []
 
     @property
     def is_complete(self) -> bool:
         return self.error is None and self.done
-
-    def feed(self, chunk: bytes) -> bytes:
-        return b"".join([self._take(event) for event in self._splitter.feed(chunk)])
-
-    def finish(self) -> bytes:
-        rest = self._splitter.close()
-        forward = b""
-        if rest is not None and not self.done and self.error is None and rest.data is not None:
-            # Half an event says nothing; one that lacks only its empty line is whole.
-            try:
-                msgspec.json.decode(rest.data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                pass
-            else:
-                forward = self._take(rest)
-        held, self._held = self._held, b""
-        return forward + held
 
     def output_text(self) -> str:
         return self._text.getvalue()
 
     def ending(self, error: RelayError | None) -> bytes:
         """What the client is told where no last event of upstream's tells it."""
-        return b"" if error is None else self._rendered(error)
+        return b"" if error is None else self.rendered(error)
 
-    def _take(self, event: Event) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        data = event.data
-        if event.is_piece:
-            return self._fail(upstream_failed())
-        if data is None:
-            is_comment = any(line.startswith(b":") for line in split_lines(event.raw))
-            return KEEP_ALIVE if is_comment else b""
-        if not data.isascii():
-            data = data.decode("utf-8", "replace").encode()
+    @override
+    def read(self, event: Event, data: bytes) -> bytes:
         try:
             told = _decode(data)
         except (msgspec.DecodeError, RecursionError):
             if (loose := _loosely(data)) is None:
-                return self._strange(data)
+                return self.strange(data)
             told = loose
         return self._meter(told, event, data)
 
     def _meter(self, told: _StreamEvent, event: Event, data: bytes) -> bytes:
         kind = told.type
         if not isinstance(kind, str) or not kind.isprintable() or not kind.isascii():
-            return self._fail(from_upstream_event(told.error) if told.error else upstream_failed())
+            return self.fail(from_upstream_event(told.error) if told.error else upstream_failed())
         if type(told.sequence_number) is int:
             self._sequence_number = told.sequence_number
         if kind == "error":
-            return self._fail(from_upstream_event(told.error or msgspec.json.decode(data)))
+            return self.fail(from_upstream_event(told.error or msgspec.json.decode(data)))
         if kind in _TERMINAL:
             self._end(kind, told, data)
             return b""
@@ -202,18 +163,8 @@ class ResponseStreamMeter:
         if self.characters <= MAX_TEXT_CHARACTERS:
             self._text.write(text)
 
-    def _strange(self, data: bytes) -> bytes:
-        """What is no JSON: an empty event, or the end that other streams have."""
-        text = data.strip()
-        if not text or text.startswith(b":"):
-            return KEEP_ALIVE
-        return b"" if text == b"[DONE]" else self._fail(upstream_failed())
-
-    def _fail(self, error: RelayError) -> bytes:
-        self.error = error
-        return self._rendered(error)
-
-    def _rendered(self, error: RelayError) -> bytes:
+    @override
+    def rendered(self, error: RelayError) -> bytes:
         """Two events: agents look only for the first, and the SDKs raise at the second."""
         first = self._sequence_number + 1
         message = error.message.encode("utf-8", "replace").decode()
