@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install \
 	--require-hashes --only-binary :all: --progress-bar off
-# Packages with tests of the official Node.js SDK; those of frameworks and agents are for `make clients`.
-NODE_LOCKS := $(filter-out tests/clients/%,$(wildcard tests/*/package-lock.json tests/*/*/package-lock.json))
+# Packages with tests of SDKs and frameworks for Node.js; Codex is for `make clients`.
+NODE_LOCKS := $(filter-out tests/clients/codex/%,$(wildcard tests/*/package-lock.json tests/*/*/package-lock.json))
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,$(NODE_LOCKS))
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ test: install-development $(NODE_STAMPS)
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
 
 # A gigabyte is installed for them, so they are no part of `make test`.
-clients: install-development $(VENV)/clients/.installed $(VENV)/aider/.installed tests/clients/node/node_modules/.installed
+clients: install-development $(VENV)/clients/.installed $(VENV)/aider/.installed $(NODE_STAMPS) tests/clients/codex/node_modules/.installed
 	@CLIENTS=1 $(BIN)/python -m pytest tests/clients
 
 SOAK_SECONDS ?= 600

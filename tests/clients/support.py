@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venv"
 SECONDS = 180
 QUOTA_USD = 10
+SAID = f'You said: "Hello". This is a simulated answer of {MODEL}.'
 NANO_USD = 10**9
 # Calls of `everything_is_recorded` itself: one of each worker.
 MARKS = WORKERS
@@ -76,3 +78,39 @@ def paid_calls(payer: Customer) -> list[dict[str, Any]]:
     paid = sum(record["charge_nano_usd"] for record in records)
     assert payer.balance() == QUOTA_USD * NANO_USD - paid
     return records
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One that is driven by a program of ours, which prints what it saw."""
+
+    calls: int
+    """That are made and paid, refusals apart."""
+    asks_again: int = 0
+    """How often it repeats a call that was refused for want of money."""
+
+
+def judge(seen: dict[str, Any], framework: Framework) -> None:
+    assert seen["chat"]["text"] == seen["stream"]["text"] == SAID
+    answers = [one for one in seen.values() if isinstance(one, dict) and "usage" in one]
+    assert {tuple(one["usage"]) for one in answers} == {(8, 17)}
+    assert seen["tools"] == [{"name": "weather", "args": {"city": "example"}}]
+    assert seen["embeddings"] == [1536, 1536]
+    for case, words, again in (
+        ("stranger", "Incorrect API key provided", 0),
+        ("unknown", "`no-such-model` does not exist", 0),
+        ("poor", "You have used up your quota", framework.asks_again),
+    ):
+        assert words in seen[case]["message"], seen[case]
+        assert seen[case]["sent"] == 1 + again, case
+
+
+def use(
+    framework: Framework, *command: str | Path, payer: Customer, pauper: Customer, folder: Path
+) -> None:
+    """Let a program drive the framework, and judge what it saw and what it paid."""
+    seen = said_by(*command, payer=payer, pauper=pauper, folder=folder)
+    for one in (seen,) if "chat" in seen and "text" in seen["chat"] else seen.values():
+        judge(one, framework)
+    assert len(paid_calls(payer)) == framework.calls + MARKS
+    assert pauper.records() == []

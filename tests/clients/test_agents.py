@@ -14,7 +14,7 @@ from tests.end_to_end.live import LiveGateway
 from tests.end_to_end.support import MODEL, Customer, new_tag
 
 AIDER = ENVIRONMENTS / "aider" / "bin" / "aider"
-CODEX = HERE / "node" / "node_modules" / "@openai" / "codex" / "bin" / "codex.js"
+CODEX = HERE / "codex" / "node_modules" / "@openai" / "codex" / "bin" / "codex.js"
 # Whatever it would fetch from elsewhere is switched off: this is about its calls to the gateway.
 SETTINGS = 'model = "{model}"\nweb_search = "disabled"\n{more}\n[features]\nplugins = false\n'
 ITS_OWN = 'openai_base_url = "{base_url}"'

@@ -23,11 +23,11 @@ def run(*command: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def installed(folder: Path) -> Path:
-    """The SDK exactly as it was locked: `make test` has installed it, else it goes to `folder`."""
-    if (NODE / "node_modules" / ".installed").exists():
-        return NODE
-    for file in NODE.glob("*.*"):
+def installed(folder: Path, *, source: Path = NODE) -> Path:
+    """A package just as it was locked: `make test` has installed it, else it goes to `folder`."""
+    if (source / "node_modules" / ".installed").exists():
+        return source
+    for file in source.glob("*.*"):
         shutil.copy(file, folder)
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
     run("npm", "ci", *quiet, folder=folder)
