@@ -26,6 +26,7 @@ from relay.endpoints.base import CallRequest, Handler, Reservation
 from relay.endpoints.table import BodyKind
 from relay.errors import RelayError
 from relay.exchange import Exchange
+from relay.far_timers import Timer, far_timers
 from relay.limits.limiter import Permit, RateLimits
 from relay.metering.settlement import NOTHING, Price, Reading, price
 from relay.tenancy import Tenancy
@@ -105,7 +106,7 @@ class OpenCall:
         self._hold: Hold | None = None
         self._engine: MoneyEngine | None = None
         self._task = asyncio.current_task()
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: Timer | None = None
 
     async def admit(self, limits: RateLimits, reservation: Reservation) -> None:
         """Take what the rate limits have for it. Raises RelayError."""
@@ -137,7 +138,8 @@ class OpenCall:
         self._hold = hold
         if not hold.strict:
             self.covered_characters = reservation.covered_characters
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut, "deadline")
+        timers = far_timers(asyncio.get_running_loop())
+        self._deadline = timers.call_later(seconds, self._deadline_passed)
         return hold
 
     def output_cap(self) -> int | None:
@@ -359,6 +361,9 @@ class OpenCall:
         if self.cut_reason is None and self._task is not None:
             self.cut_reason = reason
             self._task.cancel()
+
+    def _deadline_passed(self) -> None:
+        self.cut("deadline")
 
     def was_cut(self) -> bool:
         """Whether the cancellation that has just come was ours: then it ends here."""

@@ -12,6 +12,7 @@ from typing import Self
 
 from relay.calls import OpenCall
 from relay.exchange import ClientLeft
+from relay.far_timers import Timer, far_timers
 from relay.metering.meter import KEEP_ALIVE
 
 
@@ -22,14 +23,14 @@ class EarlyHead:
         """A pause of 0 seconds is none: nothing is sent."""
         self._call = call
         self._pause_seconds = pause_seconds
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         call = self._call
         if self._pause_seconds and call.handler.can_begin_early:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._pause_seconds, self._begin)
+            timers = far_timers(asyncio.get_running_loop())
+            self._timer = timers.call_later(self._pause_seconds, self._begin)
         return self
 
     async def __aexit__(

@@ -258,6 +258,7 @@ class Relaying:
                     raise errors.upstream_failed()
                 await _relay_body(call, response)
             else:
+                call.handler.taken(call.request)
                 stream = StreamRelay(call, response, meter=meter, runtime=self._runtime)
                 await stream.run()
                 if stream.broke:

@@ -14,6 +14,7 @@ from relay.calls import OpenCall
 from relay.endpoints.base import StreamMeter
 from relay.errors import RelayError
 from relay.exchange import ClientLeft
+from relay.far_timers import Timer, far_timers
 from relay.headers import client_headers
 from relay.metering.settlement import NOTHING
 from relay.runtime import Runtime
@@ -41,7 +42,7 @@ class StreamRelay:
         self._meter = meter
         self._error: RelayError | None = None
         self._run_on_task: asyncio.Task[None] | None = None  # Without its client.
-        self._keep_alive: asyncio.TimerHandle | None = None
+        self._keep_alive: Timer | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._unsent = b""  # What has to wait until the client takes it.
         self._send_now: Callable[[bytes], bool]
@@ -64,7 +65,12 @@ class StreamRelay:
 
     async def _run(self) -> None:
         try:
-            await self._pump()
+            try:
+                await self._forward()
+            except ClientLeft:
+                self._client_left()
+            if self._call.client_left:
+                await self._drain()
         except asyncio.CancelledError:
             if not self._call.was_cut():
                 raise
@@ -105,8 +111,8 @@ class StreamRelay:
 
     def _look_later(self, seconds: float) -> None:
         if self._keep_alive_seconds and self._meter.keep_alive:
-            loop = asyncio.get_running_loop()
-            self._keep_alive = loop.call_later(seconds, self._look)
+            timers = far_timers(asyncio.get_running_loop())
+            self._keep_alive = timers.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Tell the client now and then that a silent upstream is still there."""
@@ -126,14 +132,6 @@ class StreamRelay:
 
     # --- The upstream's side ---------------------------------------------------------------------
 
-    async def _pump(self) -> None:
-        try:
-            await self._forward()
-        except ClientLeft:
-            self._client_left()
-        if self._call.client_left:
-            await self._drain()
-
     async def _forward(self) -> None:
         """Until the stream ends, or its client is seen to have left."""
         call, meter, exchange = self._call, self._meter, self._call.exchange
@@ -144,6 +142,7 @@ class StreamRelay:
             await exchange.stream_start(headers)
         else:
             await exchange.respond_start(OK, headers)
+        self._response.forget_headers()
         self._send_now = exchange.writer()
         while not await self._response.pass_on(self._take):
             if self._unsent:

@@ -4,6 +4,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from relay.far_timers import Timer, far_timers
+
 
 class Deadline:
     """Calls back when it has passed; the loop's timer, once it wakes, looks where it is now."""
@@ -13,7 +15,7 @@ class Deadline:
     def __init__(self, *, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop = loop
         self._callback = callback
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._armed_at = self._due_at = math.inf
 
     def wait(self, seconds: float) -> None:
@@ -22,7 +24,7 @@ class Deadline:
             if self._timer is not None:
                 self._timer.cancel()
             self._armed_at = due_at
-            self._timer = self._loop.call_at(due_at, self._fire)
+            self._timer = far_timers(self._loop).call_at(due_at, self._fire)
 
     def suspend(self) -> None:
         """There is none until the next `wait`; cheaper than to stop."""

@@ -245,6 +245,9 @@ class Handler(ABC, Generic[R]):
         likes. `namespaced` are the values of `fields.NAMESPACED` as upstream may see them.
         """
 
+    def taken(self, request: R) -> None:
+        """Its answer is a stream, and begins: let go of what only sending it needed."""
+
     # --- Answers ---------------------------------------------------------------------------------
 
     def meter(self, request: R, response: UpstreamResponse) -> StreamMeter | None:  # noqa: ARG002  Few answers are streams.

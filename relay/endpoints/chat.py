@@ -95,6 +95,10 @@ class ChatHandler(Handler[ChatRequest]):
         )
 
     @override
+    def taken(self, request: ChatRequest) -> None:
+        request.members.clear()
+
+    @override
     def meter(self, request: ChatRequest, response: UpstreamResponse) -> StreamMeter | None:
         if request.stream and is_event_stream(response):
             return ChatStreamMeter(include_usage=request.include_usage)

@@ -52,6 +52,10 @@ class JsonHandler(Handler[J]):
             changes["model"] = upstream_model
         return splice_members(request.body, request.members, changes) if changes else request.body
 
+    @override
+    def taken(self, request: J) -> None:
+        request.members.clear()
+
 
 class PromptHandler(JsonHandler[P]):
     """Its prompts are paid by their tokens, of which a text has no more than bytes."""

@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
         body = parser.feed(data)
         if parser.status:
             if not response.status:
-                response.begin(parser.status, parser.head)
+                response.begin(parser.status, parser.take_head())
                 self._stop_sending_if_refused(parser.status)
             if body:
                 response.feed(body)

@@ -131,6 +131,9 @@ class UpstreamResponse(ABC):
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header."""
 
+    def forget_headers(self) -> None:  # noqa: B027  Who keeps little of them need not forget it.
+        """Nobody will ask for one any more: a long stream need not keep them."""
+
     @abstractmethod
     async def read(self) -> bytes:
         """Return all bytes that have arrived, waiting for some; b"" is the clean end."""

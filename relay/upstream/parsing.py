@@ -32,6 +32,7 @@ class ResponseParser:
     __slots__ = (
         "_fed_bytes",
         "_interim_responses",
+        "_is_framed",
         "_is_head_request",
         "_is_interim",
         "_limits",
@@ -57,6 +58,7 @@ class ResponseParser:
 
     def begin(self, *, is_head_request: bool) -> None:
         self._is_head_request = is_head_request
+        self._is_framed = False  # Its head says where the body ends.
         self._is_interim = False
         self._interim_responses = 0
         self._overhead_bytes = 0
@@ -93,8 +95,12 @@ class ResponseParser:
 
     def ends_with_stream(self) -> bool:
         """Whether the end of the connection is the proper end of the body."""
-        framing = (b"content-length", b"transfer-encoding")
-        return self.status != 0 and not any(map(self.head.count, framing))
+        return self.status != 0 and not self._is_framed
+
+    def take_head(self) -> Head:
+        """The head, which is then no business of the parser any more."""
+        head, self.head = self.head, NO_HEADERS
+        return head
 
     def _receive(self, data: bytes) -> None:
         if not self._received:
@@ -165,6 +171,7 @@ class ResponseParser:
 
     def _inspect(self, head: Head) -> None:
         coding = head.raw_value(b"transfer-encoding")
+        self._is_framed = coding is not None or head.raw_value(b"content-length") is not None
         # The parser below takes some other spellings, even a tab at the end, for a body without
         # chunks; and a second coding would reach the reader undecoded.
         if coding is not None and (

@@ -92,17 +92,17 @@ class EngineResponse(UpstreamResponse):
             elif self._is_complete:
                 return True
             else:
-                await self._progress_of(take)
+                # No coroutine of its own: this is where thousands of streams wait, and each of
+                # them would keep one more.
+                self._taker, self._waiter = take, self._loop.create_future()
+                self._waiting_since = self._loop.time()
+                try:
+                    await self._waiter
+                finally:
+                    self._taker = self._waiter = None
+                if self._failure is not None:
+                    raise self._failure
         return False
-
-    async def _progress_of(self, take: Callable[[bytes], bool]) -> None:
-        self._taker = take
-        try:
-            await self._progress()
-        finally:
-            self._taker = None
-        if self._failure is not None:
-            raise self._failure
 
     @override
     def read_now(self) -> bytes:
@@ -142,6 +142,10 @@ class EngineResponse(UpstreamResponse):
     @override
     def header(self, name: bytes) -> bytes | None:
         return self._head.value(name)
+
+    @override
+    def forget_headers(self) -> None:
+        self._head = NO_HEADERS
 
     def begin(self, status: int, head: Head) -> None:
         self.status = status

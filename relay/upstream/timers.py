@@ -4,6 +4,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from relay.far_timers import Timer, far_timers
+
 
 class DeadlineTimer:
     """Calls back at the earlier of `due` and `last`, both in the loop's time.
@@ -17,7 +19,7 @@ class DeadlineTimer:
     def __init__(self, *, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop = loop
         self._callback = callback
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: Timer | None = None
         self._armed_at = math.inf
         self.due = math.inf
         self.last = math.inf
@@ -28,7 +30,7 @@ class DeadlineTimer:
             if self._handle is not None:
                 self._handle.cancel()
             self._armed_at = when
-            self._handle = self._loop.call_at(when, self._fire)
+            self._handle = far_timers(self._loop).call_at(when, self._fire)
 
     def cancel(self) -> None:
         self.due = self.last = self._armed_at = math.inf
