@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.core.management import call_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,9 +34,27 @@ def say(command: str, *arguments: str) -> str:
     return output.getvalue()
 
 
+def complain(command: str, *arguments: str) -> str:
+    """What a command tells a person that ends with status 1 because all is not well."""
+    output = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command(command, *arguments, stdout=output)
+    assert ended.value.code == 1
+    return output.getvalue()
+
+
 def ask(command: str, *arguments: str) -> dict[str, Any]:
     """The last line of the command's `--json`."""
-    answer: dict[str, Any] = json.loads(say(command, *arguments, "--json").splitlines()[-1])
+    return _answer(say(command, *arguments, "--json"))
+
+
+def ask_in_vain(command: str, *arguments: str) -> dict[str, Any]:
+    """The same of a command that ends with status 1."""
+    return _answer(complain(command, *arguments, "--json"))
+
+
+def _answer(output: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(output.splitlines()[-1])
     assert _is_flat(answer), "it is not flat"
     for value in answer.values():
         for row in value if isinstance(value, list) else ():

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -15,11 +16,12 @@ from accounts.errors import Refused
 Answer = dict[str, str | int | bool | list[str] | list[dict[str, Any]] | None]
 
 
-class ContractCommand(BaseCommand):
+class ContractCommand(BaseCommand, ABC):
     """A command whose answer other programs rely on.
 
     `answer` makes one domain call and returns the flat object that `--json` prints as the last
-    line; `sentences` tells a person the same. What the domain refuses ends with status 1.
+    line; `sentences` tells a person the same. What the domain refuses ends with status 1, and so
+    does an answer that says `"ok": false`.
     """
 
     # Checking the console's URLs takes longer than the work, and is no business of it.
@@ -31,14 +33,14 @@ class ContractCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Answer with one line of JSON.")
         self.add_contract_arguments(parser)
 
-    def add_contract_arguments(self, parser: CommandParser) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def add_contract_arguments(self, parser: CommandParser) -> None: ...
 
-    def answer(self, options: dict[str, Any]) -> Answer:
-        raise NotImplementedError
+    @abstractmethod
+    def answer(self, options: dict[str, Any]) -> Answer: ...
 
-    def sentences(self, answer: Answer) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def sentences(self, answer: Answer) -> list[str]: ...
 
     @property
     def actor(self) -> Actor:
@@ -54,6 +56,8 @@ class ContractCommand(BaseCommand):
             self.stdout.write(json.dumps(answer))
         else:
             self.stdout.write("\n".join(self.sentences(answer)))
+        if answer.get("ok") is False:
+            raise SystemExit(1)
 
 
 def command_actor(command: str) -> Actor:

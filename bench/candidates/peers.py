@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -72,13 +73,13 @@ class Peer(Candidate):
     def version(self) -> str:
         return self.release
 
+    @abstractmethod
     def install(self, folder: Path) -> list[list[str]]:
         """The commands that install it there. Raises Unavailable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, folder: Path) -> Sequence[str | Path]:
         """What starts it."""
-        raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
         return {}

@@ -18,7 +18,7 @@ from relay.channels.services import (
 from relay.channels.trial import channel_test
 from relay.simulator.asgi import Simulator
 from tests.adversary.gateway import HttpServer
-from tests.commands import ask, say
+from tests.commands import ask_in_vain, complain
 from tests.committing import committing_db
 from tests.factories import ACTOR
 
@@ -73,11 +73,11 @@ def test_each_credential_is_tried(*, stream: bool) -> None:
 def test_what_is_wrong_is_told(*, http2: bool) -> None:
     terms = ChannelTerms(base_url="http://127.0.0.1:1/v1", http2=http2)
     channel_set(name="main", terms=terms, actor=ACTOR)
-    answer = ask("channel_test", "main", "--stream")
+    answer = ask_in_vain("channel_test", "main", "--stream")
     assert (answer["ok"], answer["stream"], len(answer["credentials"])) == (False, True, 2)
     assert answer["credentials"][0]["status"] is None
     assert answer["credentials"][0]["error"]
-    assert "main: FAILED after" in say("channel_test", "main")
+    assert "main: FAILED after" in complain("channel_test", "main")
 
 
 @pytest.mark.usefixtures("channel")
