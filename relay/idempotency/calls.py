@@ -44,6 +44,9 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 # Answers that wait in memory for a database that is away.
 MAX_UNWRITTEN_BYTES: Final = 64 * 1024 * 1024
 RETRY_SECONDS: Final = 1.0
+# A record may be in the database before its call's answer: how long that is waited for.
+ANSWER_SECONDS: Final = 3.0
+ANSWER_POLL_SECONDS: Final = 0.1
 # Of one organization's requests that wait for the database at once.
 AT_ONCE: Final = 4
 # How many keys an organization may take before they are counted again, and for how long.
@@ -156,7 +159,7 @@ class Idempotency:
         body: bytes | None = None,
     ) -> None:
         """`body` is what `serve` will read; None: it was read already."""
-        earlier, room = await self._claim(use)
+        earlier, room = await self._claim_in_time(use)
         if earlier is not None:
             await _repeat(exchange, earlier)
             return
@@ -179,6 +182,16 @@ class Idempotency:
         # Else the journal failed, and what becomes of the call its record will tell.
 
     # --- Claiming --------------------------------------------------------------------------------
+
+    async def _claim_in_time(self, use: Use) -> tuple[Earlier | None, int]:
+        """As `_claim`; the answer of a call that has just ended may be on its way."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ANSWER_SECONDS
+        while True:
+            earlier, room = await self._claim(use)
+            if earlier is None or not earlier.lacks_answer or loop.time() >= until:
+                return earlier, room
+            await asyncio.sleep(ANSWER_POLL_SECONDS)
 
     async def _claim(self, use: Use) -> tuple[Earlier | None, int]:
         """Who came before, if anybody; and how large an answer may be kept. Raises RelayError."""

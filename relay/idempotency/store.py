@@ -83,6 +83,11 @@ class Earlier:
     charge_nano_usd: int | None
     """None: no record of it is known, so it may still be running."""
 
+    @property
+    def lacks_answer(self) -> bool:
+        """It was carried out, and its answer is not here; or not yet."""
+        return self.same_body and self.answer is None and self.charge_nano_usd is not None
+
 
 class KeysUsed(NamedTuple):
     keys: int

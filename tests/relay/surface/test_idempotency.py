@@ -6,10 +6,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
+from billing.engine import Connection
 from relay.bodies.uploads import MEMORY_BYTES
 from relay.endpoints.table import BodyKind
 from relay.idempotency import calls as idempotency
+from relay.idempotency import store as idempotency_store
+from relay.idempotency.store import Earlier, Use, claim
 from relay.jobs import idempotency_keys_delete
 from relay.simulator.sounds import silence_make
 from tests.adversary.gateway import SCRIPTED, USD, Customer, Gateway, body_of, until
@@ -264,9 +268,35 @@ async def test_an_answer_that_is_too_large_is_told_of(
     await gateway.record()
 
 
-async def test_a_server_that_stops_before_it_has_stored_costs_no_second_charge(
-    gateway: Gateway,
+async def test_an_answer_that_is_still_being_stored_is_waited_for(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    customer = await gateway.customer(USD)
+    first = await chat(gateway, customer)
+    await gateway.record()
+    looks: list[Earlier | None] = []
+
+    async def look(connection: Connection, use: Use) -> Earlier | None:
+        looks.append(await claim(connection, use))
+        return looks[-1]
+
+    monkeypatch.setattr(idempotency_store, "claim", look)
+    with psycopg.connect(gateway.database_url, autocommit=True) as other:
+        stored = other.execute("SELECT status, headers, body FROM relay_idempotencykey").fetchone()
+        assert stored is not None
+        change = "UPDATE relay_idempotencykey SET status = %s, headers = %s, body = %s"
+        other.execute(change, [None, None, None])
+        asking = asyncio.create_task(chat(gateway, customer))
+        await until(lambda: bool(looks), "somebody to look for the answer")
+        other.execute(change, [stored[0], Jsonb(stored[1]), stored[2]])
+    assert is_replay(await asking, first)
+    assert gateway.arrived() == 1
+
+
+async def test_a_server_that_stops_before_it_has_stored_costs_no_second_charge(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "ANSWER_SECONDS", 0.2)
     customer = await gateway.customer(USD)
     assert (await chat(gateway, customer)).status == 200
     record = await gateway.record()
