@@ -77,9 +77,11 @@ class UsageSerializer(serializers.Serializer[Any]):
     end = serializers.DateField(help_text="The last UTC day that is counted.")
     balance_nano_usd = serializers.IntegerField()
     balance_usd = UsdField(source="balance_nano_usd")
-    spend_limits = SpendLimitSerializer(many=True)
     total = TotalsSerializer()
     data = GroupSerializer(many=True)  # type: ignore[assignment]  # A declared field; the metaclass takes it away.
+    spend_limits = SpendLimitSerializer(
+        many=True, required=False, help_text="Absent where no limit bounds the key."
+    )
 
 
 class RecordSerializer(serializers.Serializer[Any]):

@@ -104,11 +104,11 @@ class UsageView(ApiView):
             "end": days.end,
             "balance_nano_usd": balance,
             "balance_usd": shapes.UsdField().to_representation(balance),
-            "spend_limits": shapes.SpendLimitSerializer(self.spend_limits(), many=True).data,
             "total": shapes.TotalsSerializer(totals_sum(totals for _, totals in groups)).data,
         }
         data = [{group_by: name, **shapes.TotalsSerializer(totals).data} for name, totals in groups]
-        return Response({**head, "data": data})
+        limits = shapes.SpendLimitSerializer(self.spend_limits(), many=True).data
+        return Response({**head, "data": data, **({"spend_limits": limits} if limits else {})})
 
     def spend_limits(self) -> list[LimitState]:
         """Those that bound the key that asks, the narrowest scope first."""

@@ -68,7 +68,7 @@ def billed(call: Call, usage: Any) -> Billed | None:
     kind = _KINDS.get(call.path) if call.method == "POST" else None
     if kind is None:
         return None
-    counts = msgspec.json.decode(usage) if isinstance(usage, msgspec.Raw) else usage
+    counts = _decoded(usage) if isinstance(usage, msgspec.Raw) else usage
     counts = counts if isinstance(counts, Mapping) else {}
     details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
     return Billed(
@@ -198,6 +198,14 @@ def _model(body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         found = _FORM_MODEL.search(body)
         return found[1].decode(errors="replace") if found else ""
+
+
+def _decoded(usage: msgspec.Raw) -> object:
+    """A fault may have put anything there, also what no upstream could count."""
+    try:
+        return msgspec.json.decode(usage)
+    except msgspec.DecodeError:
+        return None
 
 
 def _count(counts: Mapping[str, Any], *names: str) -> int:

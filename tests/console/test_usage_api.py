@@ -63,7 +63,6 @@ def test_usage_by_day_has_exactly_the_shape_of_the_contract(
         "end": "2026-11-20",
         "balance_nano_usd": 5_000_000_001,
         "balance_usd": "5.000000001",
-        "spend_limits": [],
         "total": group,
         "data": [{"day": "2026-11-20", **group}],
     }

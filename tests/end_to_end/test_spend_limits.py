@@ -42,7 +42,7 @@ def test_the_sdk_is_told_which_limit_it_is_and_asks_once(spender: Customer, sdk:
     assert (told["limit_usd"], told["per"], told["used_usd"]) == ("0.000001", "day", "0.00")
     limit_set(spender, "none", *scope)
     wait_for(lambda: {spender.chat().status_code for _ in range(8)} == {200}, "its removal")
-    assert spender.ask("/v1/usage")["spend_limits"] == []
+    assert "spend_limits" not in spender.ask("/v1/usage")
 
 
 def test_what_calls_cost_counts_in_every_limit_of_the_key(
