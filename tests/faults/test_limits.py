@@ -62,8 +62,8 @@ async def test_eight_workers_at_ten_times_the_limit_one_of_them_killed(
             assert not worker.returncode
     finally:
         for worker in workers:
-            worker.kill()
-            worker.wait()
+            with worker:
+                worker.kill()
     async with running(settings) as last:
         limits = bounded_by(organization, limit)
         for _ in range(CALLS - served):
