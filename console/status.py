@@ -133,6 +133,7 @@ def status_now(now: dt.datetime) -> Status:
     models = [
         _model_status(name, rows, recent.get(name, []), until)
         for name, rows in sorted(week.items())
+        if name  # Who asks for what upstream keeps names no model.
     ]
     states = [one["state"] for one in models]
     return Status(

@@ -85,7 +85,7 @@ class MarginAdmin(ReadOnlyAdmin):
             "cards": _cards(total),
             "tables": [
                 _table("By channel", margins(found.rows, _channel), total),
-                _table("By model", margins(found.rows, lambda row: row.model), total),
+                _table("By model", margins(found.rows, _model), total),
                 _table(BY_DAY, margins(found.rows, _day), total),
             ],
             "failed_calls": reverse("admin:billing_usagerecord_changelist") + "?attempts=failed",
@@ -105,7 +105,7 @@ class MarginAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "title": "Health",
             "tables": [
-                ("Models, as customers see them", _fares(windows, lambda row: row.model)),
+                ("Models, as customers see them", _fares(windows, _model)),
                 (
                     "Channels, with the attempts that others made up for",
                     _fares(windows, _channel, attempts=True),
@@ -133,6 +133,10 @@ def _range(request: HttpRequest, today: dt.date) -> tuple[dt.date, dt.date]:
 
 def _midnight(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(), dt.UTC)
+
+
+def _model(row: CallHour) -> str:
+    return row.model or "no model"
 
 
 def _channel(row: CallHour) -> str:

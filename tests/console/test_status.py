@@ -34,6 +34,7 @@ def test_each_model_has_a_state_of_its_own(organization: Organization) -> None:
         make_usage_record(organization, model="worse", **(FAILED if number < 2 else {}))
         make_usage_record(organization, model="down", **(FAILED if number < 9 else {}))
     make_usage_record(organization, model="unlucky", **FAILED)
+    make_usage_record(organization, model="")  # A response was asked for once more.
     refused: dict[str, Any] = {"outcome": "upstream_error", "status": 400, "charge_nano_usd": 0}
     make_usage_record(organization, model="misused", **refused)
     assert states() == {
