@@ -105,6 +105,7 @@ class Question:
     submit: str
     intro: str = ""
     danger: bool = False
+    back: str = ""  # Where to go afterwards; the row's own page, unless the row is gone then.
 
 
 class AddPageAdmin(ServiceAdmin):
@@ -163,7 +164,7 @@ def confirm_view(
         submit=question.submit,
         form=Confirmation(data_of(request)),
         intro=question.intro,
-        back=change_url(row),
+        back=question.back or change_url(row),
         about=row,
         danger=question.danger,
     )

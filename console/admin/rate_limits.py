@@ -14,14 +14,20 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from billing.limits import RATES, LimitScope, rate_limit_set
 from billing.models import MAX_RATE_LIMIT, Price, RateLimit
 from console.admin.base import (
-    ServiceAdmin,
     actor_of,
     button,
     column,
     list_url,
-    require,
 )
-from console.admin.form_pages import Confirmation, FormPage, data_of, done, form_view
+from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
+    FormPage,
+    Question,
+    confirm_view,
+    data_of,
+    done,
+)
 from console.admin.limit_scopes import ScopeForm, scope_of
 
 NO_LIMIT = "No limit"
@@ -52,7 +58,7 @@ class RateLimitForm(ScopeForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(ServiceAdmin):
+class RateLimitAdmin(AddPageAdmin):
     list_display = ("scope_name", "calls", "tokens", "at_once", "created")
     list_filter = (("organization", AutocompleteSelectFilter),)
     list_select_related = ("organization", "project__organization", "api_key")
@@ -81,10 +87,7 @@ class RateLimitAdmin(ServiceAdmin):
         return _number(row.concurrency)
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Set a rate limit",
             submit="Set limit",
@@ -102,7 +105,7 @@ class RateLimitAdmin(ServiceAdmin):
             )
             return done(request, f"The limit is set: {limit or NO_LIMIT}.", page.back)
 
-        return form_view(self, request, page, act)
+        return page, act
 
     def has_remove_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:  # noqa: ARG002  unfold passes it.
         return self.may_change(request)
@@ -110,23 +113,21 @@ class RateLimitAdmin(ServiceAdmin):
     @button("Remove", icon="delete", variant=ActionVariant.DANGER)
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         limit = self.row(request, object_id)
-        page = FormPage(
+        question = Question(
             title=f"Remove the limit of {limit}?",
             submit="Remove limit",
-            form=Confirmation(data_of(request)),
-            back=list_url("billing_ratelimit"),
-            about=limit,
             danger=True,
+            back=list_url("billing_ratelimit"),
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             scope = limit.model or LimitScope(
                 organization=limit.organization, project=limit.project, api_key=limit.api_key
             )
             rate_limit_set(scope=scope, rates=dict.fromkeys(RATES), actor=actor_of(request))
-            return done(request, f"The limit of {limit} is removed.", page.back)
+            return f"The limit of {limit} is removed."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, limit, question, act)
 
 
 def _number(rate: int | None) -> str:

@@ -16,16 +16,22 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from billing.limits import LimitScope, limit_states, spend_limit_set
 from billing.models import SpendLimit, SpendLimitPeriod
 from console.admin.base import (
-    ServiceAdmin,
     UnboundedAdmin,
     actor_of,
     button,
-    change_url,
     column,
     list_url,
-    require,
 )
-from console.admin.form_pages import Confirmation, FormPage, UsdField, data_of, done, form_view
+from console.admin.form_pages import (
+    Act,
+    AddPageAdmin,
+    FormPage,
+    Question,
+    UsdField,
+    confirm_view,
+    data_of,
+    done,
+)
 from console.admin.limit_scopes import ScopeForm, scope_of
 from console.presentation import moment, usd, usd_text
 
@@ -42,7 +48,7 @@ class SpendLimitForm(ScopeForm):
 
 
 @admin.register(SpendLimit)
-class SpendLimitAdmin(ServiceAdmin):
+class SpendLimitAdmin(AddPageAdmin):
     list_display = ("scope_name", "cap", "per", "use", "state", "created")
     list_filter = (("organization", AutocompleteSelectFilter),)
     list_select_related = ("organization", "project__organization", "api_key")
@@ -82,10 +88,7 @@ class SpendLimitAdmin(ServiceAdmin):
         return IN_FORCE if row.removed_at is None else REMOVED
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponseBase:
-        require(self.has_add_permission(request))
+    def add_page(self, request: HttpRequest) -> tuple[FormPage, Act]:
         page = FormPage(
             title="Set a spend limit",
             submit="Set limit",
@@ -104,7 +107,7 @@ class SpendLimitAdmin(ServiceAdmin):
             )
             return done(request, f"The limit is set: {limit}.", page.back)
 
-        return form_view(self, request, page, act)
+        return page, act
 
     def has_remove_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         if not self.may_change(request):
@@ -117,16 +120,11 @@ class SpendLimitAdmin(ServiceAdmin):
     @button("Remove", icon="delete", variant=ActionVariant.DANGER)
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         limit = self.row(request, object_id)
-        page = FormPage(
-            title=f"Remove the limit of {limit}?",
-            submit="Remove limit",
-            form=Confirmation(data_of(request)),
-            back=change_url(limit),
-            about=limit,
-            danger=True,
+        question = Question(
+            title=f"Remove the limit of {limit}?", submit="Remove limit", danger=True
         )
 
-        def act(_: dict[str, Any]) -> HttpResponseBase:
+        def act() -> str:
             scope = LimitScope(
                 organization=limit.organization, project=limit.project, api_key=limit.api_key
             )
@@ -137,9 +135,9 @@ class SpendLimitAdmin(ServiceAdmin):
                 actor=actor_of(request),
                 now=timezone.now(),
             )
-            return done(request, f"The limit of {limit} is removed.", page.back)
+            return f"The limit of {limit} is removed."
 
-        return form_view(self, request, page, act)
+        return confirm_view(self, request, limit, question, act)
 
 
 @admin.register(SpendLimitPeriod)

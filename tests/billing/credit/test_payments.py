@@ -38,7 +38,7 @@ class Shop(PaymentProvider):
 
     @override
     def event_read(self, payload: bytes, headers: Mapping[str, str]) -> ProviderEvent | None:
-        raise NotImplementedError
+        return None
 
 
 class Customer:
